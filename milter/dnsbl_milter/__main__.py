@@ -1,0 +1,5 @@
+"""Runs the command line as `python -m dnsbl_milter`."""
+
+from dnsbl_milter.cli import main
+
+main()

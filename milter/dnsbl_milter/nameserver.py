@@ -1,0 +1,99 @@
+"""A nameserver: its address, a socket to it, and all the DNS that is not hot.
+
+Floor 2: the home of dnspython, which reads what `wire` hands over and asks over TCP what came truncated.
+"""
+
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.resolver
+
+from dnsbl_milter.wire import NOERROR, Reply
+
+_SO_TIMESTAMPNS = 35
+"""Linux's option for the kernel's moment of receipt; Python has no name for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nameserver:
+    """A nameserver's address and port."""
+
+    address: IPv4Address | IPv6Address
+    port: int = 53
+
+    def __str__(self) -> str:
+        return str(self.address) if self.port == 53 else f"{self.address}#{self.port}"
+
+    def connect(self) -> socket.socket:
+        """Open a non-blocking UDP socket to it, from a random port of its own. Raises OSError."""
+        family = socket.AF_INET if self.address.version == 4 else socket.AF_INET6
+        udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            udp.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            udp.connect((str(self.address), self.port))
+        except OSError:
+            udp.close()
+            raise
+        return udp
+
+    def ask_over_tcp(self, query: bytes, seconds: float) -> Reply | None:
+        """Ask a truncated reply's question again over TCP; None if nothing readable comes within `seconds`."""
+        try:
+            asked = dns.message.from_wire(query)
+            reply = dns.query.tcp(asked, str(self.address), timeout=seconds, port=self.port)
+        except (dns.exception.DNSException, OSError, EOFError):
+            return None
+        return _reading(reply)
+
+
+def parse_nameserver(text: str) -> Nameserver:
+    """Read `address` or `address#port`. Raises ValueError."""
+    address, separator, port = text.partition("#")
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        raise ValueError("expected an address, or address#port, such as 127.0.0.1 or ::1#5353") from None
+    if separator and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("expected a port from 1 to 65535 after '#'")
+    return Nameserver(parsed, int(port) if separator else 53)
+
+
+def system_nameservers() -> tuple[Nameserver, ...]:
+    """Return the nameservers of the system's resolv.conf. Raises ValueError if it names none."""
+    try:
+        named = dns.resolver.Resolver().nameservers
+    except dns.exception.DNSException:
+        raise ValueError("/etc/resolv.conf names no nameserver; name one here") from None
+    return tuple(parse_nameserver(str(name)) for name in named)
+
+
+def read_carefully(packet: bytes, query: bytes) -> Reply | None:
+    """Read a reply of unusual shape: aliases, several SOA records, options; None if it cannot be read."""
+    try:
+        reply = dns.message.from_wire(packet)
+        asked = dns.message.from_wire(query)
+    except dns.exception.DNSException:
+        return None
+    return _reading(reply) if asked.is_response(reply) else None
+
+
+def _reading(reply: dns.message.Message) -> Reply | None:
+    if not isinstance(reply, dns.message.QueryMessage):
+        return None
+    try:
+        chain = reply.resolve_chaining()
+    except dns.exception.DNSException:
+        # No question repeated, too many aliases, an alias beside an NXDOMAIN: only the return code is worth reading.
+        return Reply(int(reply.rcode()), (), None) if int(reply.rcode()) not in (NOERROR, 3) else None
+    if chain.answer is None:
+        has_soa = any(records.rdtype == dns.rdatatype.SOA for records in reply.authority)
+        return Reply(int(reply.rcode()), (), chain.minimum_ttl if has_soa else None)
+    codes = tuple(int(IPv4Address(record.to_text())) for record in chain.answer)
+    return Reply(int(reply.rcode()), codes, chain.minimum_ttl)

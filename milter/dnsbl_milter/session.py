@@ -1,0 +1,233 @@
+"""One SMTP connection: what Sendmail tells about it, and what it is told in return.
+
+Floor 3: everything here is what libmilter calls, by way of `worker`; pymilter's constants come from here on up.
+
+Asked at connect, answered at RCPT: Sendmail throws a reply to connect away, and who has logged in is not known yet
+there. A client that is exempt is accepted at connect and never heard of again; everyone else is seen
+to the end of each message, for forged headers and honest counts.
+
+A session keeps the `House` it began with, so a reload never changes the rules under a running dialogue.
+"""
+
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+import Milter
+
+from dnsbl_milter import log, replies
+from dnsbl_milter.cache import Cache
+from dnsbl_milter.resolver import Inquiry, Resolver
+from dnsbl_policy.actions import Action
+from dnsbl_policy.allow import Exemption
+from dnsbl_policy.lists import Client, parse_client
+from dnsbl_policy.points import written
+from dnsbl_policy.scoring import Panel, Policy, Verdict, exempted, may_share
+
+ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.QUARANTINE
+NOT_CALLED = Milter.P_NOBODY | Milter.P_NOEOH | Milter.P_NODATA | Milter.P_NOUNKNOWN
+NOT_ANSWERED = Milter.P_NR_HELO | Milter.P_NR_HDR
+"""Callbacks that Sendmail need not wait for."""
+
+_OUR_HEADERS = {name.lower(): name for name in replies.HEADERS}
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Everything that a worker's sessions share; panels and their resolvers by IP version."""
+
+    policy: Policy
+    panels: dict[int, Panel]
+    resolvers: dict[int, Resolver]
+    cache: Cache
+    add_headers: str = "tagged"
+
+
+@dataclass(slots=True)
+class _Message:
+    """What is known of the message under way."""
+
+    sender: str = ""
+    queue: str | None = None
+    first_exempt: bool | None = None
+    action: Action = Action.ACCEPT
+    """The hardest that was decided for a recipient of the message and concerns it whole."""
+    judged: bool = False
+    forged: dict[str, int] = field(default_factory=dict)
+
+
+class Session:
+    """One connection. Its callbacks are called one after the other, though not always by the same thread."""
+
+    def __init__(self, house: House, context: Any) -> None:
+        self._house = house
+        self._context = context
+        self._client: Client | None = None
+        self._host = ""
+        self._helo = ""
+        self._inquiry: Inquiry | None = None
+        self._verdict: Verdict | None = None
+        self._waited = 0.0
+        self._cached = False
+        self._message = _Message()
+        self._no_reply = False
+
+    def negotiate(self, options: list[int]) -> int:
+        """Agree on what Sendmail calls and what we may do; less than we want is no reason to refuse."""
+        offered = options[1]
+        self._no_reply = bool(offered & Milter.P_NR_HDR)
+        options[0] = ACTIONS & options[0]
+        options[1] = offered & (NOT_CALLED | NOT_ANSWERED)
+        options[2] = options[3] = 0
+        return int(Milter.CONTINUE)
+
+    def connect(self, host: str, family: int, address: object) -> int:
+        """Let an exempt client pass, or send the questions about it."""
+        self._host = host
+        self._client = parse_client(str(address[0])) if isinstance(address, tuple) else None
+        # Sendmail gives a name only if it leads back to the address; else the address in brackets.
+        verified = None if host.startswith("[") else host
+        # A family that we do not know is not the host itself, and has no address to look up: it has no evidence.
+        if self._client is None and family in (socket.AF_INET, socket.AF_INET6):
+            return int(Milter.CONTINUE)
+        reason = self._house.policy.allow.client(self._client, verified)
+        if reason is not None:
+            self._log(exempted(self._client, reason), Action.ACCEPT, "")
+            return int(Milter.ACCEPT)
+        if self._client is not None:
+            self._ask(self._client)
+        return int(Milter.CONTINUE)
+
+    def hello(self, name: str) -> int:
+        """Keep the name for the log."""
+        self._helo = name
+        return int(Milter.NOREPLY if self._no_reply else Milter.CONTINUE)
+
+    def envfrom(self, sender: str) -> int:
+        """Begin a message; one of an authenticated submitter is not judged."""
+        self._message = _Message(_bare(sender), self._context.getsymval("i"))
+        if self._house.policy.allow.authenticated and self._context.getsymval("{auth_authen}"):
+            self._log(exempted(self._client, Exemption.AUTHENTICATED), Action.ACCEPT, "")
+            return int(Milter.ACCEPT)
+        return int(Milter.CONTINUE)
+
+    def envrcpt(self, recipient: str) -> int:
+        """Decide about a recipient."""
+        address = _bare(recipient)
+        exempt = self._house.policy.allow.recipient(address)
+        if exempt:
+            verdict = exempted(self._client, Exemption.RECIPIENT)
+            whole = self._message.action
+        else:
+            verdict = self._judge()
+            whole = verdict.action
+        action = self._enforced(verdict.action)
+        if self._house.policy.enforce and not may_share(self._message.first_exempt, exempt, whole):
+            self._log(verdict, Action.DEFER, address)
+            return self._refuse(replies.separately())
+        self._log(verdict, action, address)
+        if action in (Action.DEFER, Action.REJECT):
+            addresses = {one.name: one.look_up_address(verdict.client) for one in self._house.policy.lists if verdict.client}
+            return self._refuse(replies.refusal(verdict, action, addresses))
+        if self._message.first_exempt is None:
+            self._message.first_exempt = exempt
+        if not exempt:
+            self._message.judged = True
+            self._message.action = action
+        return int(Milter.CONTINUE)
+
+    def header(self, name: str) -> int:
+        """Count copies of our own headers, which only we may set."""
+        ours = _OUR_HEADERS.get(name.strip().lower())
+        if ours:
+            self._message.forged[ours] = self._message.forged.get(ours, 0) + 1
+        return int(Milter.NOREPLY if self._no_reply else Milter.CONTINUE)
+
+    def eom(self) -> int:
+        """Finish a message: remove forged headers, add ours, quarantine or discard."""
+        message, verdict = self._message, self._verdict
+        self._message = _Message()
+        if not self._house.policy.enforce:
+            return int(Milter.CONTINUE)
+        if message.action is Action.DISCARD:
+            return int(Milter.DISCARD)
+        for name, copies in message.forged.items():
+            # Sendmail keeps removed copies in their places, so the others' numbers stay.
+            for copy in range(1, copies + 1):
+                self._context.chgheader(name, copy, None)
+        if verdict is not None and message.judged and self._tells(message.action):
+            for name, value in replies.headers(verdict, message.action):
+                self._context.addheader(name, value)
+        if verdict is not None and message.action is Action.QUARANTINE:
+            self._context.quarantine(replies.quarantine_reason(verdict))
+        return int(Milter.CONTINUE)
+
+    def abort(self) -> int:
+        """Forget a message that Sendmail gave up: RSET, or the end of a refused one."""
+        self._message = _Message()
+        return int(Milter.CONTINUE)
+
+    def close(self) -> int:
+        """Take in what came late, and keep it for the client's next connection."""
+        inquiry, self._inquiry = self._inquiry, None
+        if inquiry is not None:
+            lookups = inquiry.close()
+            self._house.cache.keep(inquiry.client, inquiry.evidence, [lookup.place for lookup in lookups])
+        return int(Milter.CONTINUE)
+
+    def _ask(self, client: Client) -> None:
+        resolver = self._house.resolvers[client.version]
+        known = self._house.cache.recall(client, len(resolver.lists))
+        self._inquiry = resolver.ask(client, known)
+        self._cached = not self._inquiry.pending
+
+    def _judge(self) -> Verdict:
+        """Form the verdict, once for the whole connection."""
+        if self._verdict is None:
+            if self._inquiry is None:
+                self._verdict = Verdict(self._client, Action.ACCEPT, Action.ACCEPT)
+            else:
+                panel = self._house.panels[self._inquiry.client.version]
+                self._waited = self._inquiry.wait(panel.settled)
+                self._verdict = panel.judge(self._client, self._inquiry.evidence)
+        return self._verdict
+
+    def _enforced(self, action: Action) -> Action:
+        return action if self._house.policy.enforce else Action.ACCEPT
+
+    def _tells(self, action: Action) -> bool:
+        return self._house.add_headers == "always" or (
+            self._house.add_headers == "tagged" and action is not Action.ACCEPT
+        )
+
+    def _refuse(self, reply: replies.Reply) -> int:
+        # A bare percent sign makes libmilter drop the reply, and accept.
+        self._context.setreply(reply.code, reply.enhanced, reply.text.replace("%", "%%"))
+        return int(Milter.REJECT if reply.code.startswith("5") else Milter.TEMPFAIL)
+
+    def _log(self, verdict: Verdict, enforced: Action, recipient: str) -> None:
+        log.info(
+            "decision",
+            client=verdict.client,
+            host=self._host,
+            helo=self._helo,
+            sender=self._message.sender,
+            recipient=recipient,
+            queue=self._message.queue,
+            action=verdict.action,
+            enforced=enforced,
+            score=written(verdict.score),
+            low=written(verdict.low),
+            high=written(verdict.high),
+            lists=replies.lists_field(verdict.contributions),
+            unknown=",".join(f"{name}:{why}" for name, why in verdict.unknowns),
+            exempt=verdict.exempt,
+            decisive=",".join(verdict.decisive),
+            wait_ms=round(self._waited * 1000, 1),
+            cached=self._cached,
+        )
+
+
+def _bare(address: str) -> str:
+    """Return an envelope address without its angle brackets."""
+    return address[1:-1] if address.startswith("<") and address.endswith(">") else address

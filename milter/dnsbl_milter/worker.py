@@ -1,0 +1,189 @@
+"""A worker: libmilter on the shared listening socket, in a process of its own.
+
+Floor 3: with `session`, the home of pymilter.
+
+What libmilter leaves no other way to do is done here. It opens its own socket, so it gets a throw-away one of the
+same family and ours is laid over it. It cannot drain (stopping it resets every session and unlinks the
+socket), so a worker that is to leave lays an idle pipe over its listening descriptor, finishes its sessions, and
+leaves by `os._exit`. Python's signal handlers never run while the main thread is inside libmilter, and libmilter
+takes SIGHUP, SIGTERM and SIGINT as "stop at once"; so workers are told by pipes, and never by signals.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import Milter
+
+from dnsbl_milter import log
+from dnsbl_milter.cache import Cache, Lives
+from dnsbl_milter.configuration import Configuration
+from dnsbl_milter.resolver import Resolver
+from dnsbl_milter.session import ACTIONS, House, Session
+
+NAME = "dnsbl-milter"
+
+QUIET_SECONDS = 1.0
+"""A connection that libmilter has accepted and not yet negotiated is invisible to callbacks; a worker that leaves
+without this much quiet breaks it (20 of 20 tries broken without, none with)."""
+
+
+def serve(configuration: Configuration, listening: socket.socket, control: int, ready: int) -> NoReturn:
+    """Serve sessions until told to drain; `control` ends or says so, `ready` is told when serving begins."""
+    # libmilter's own thread must be the only one that these reach: before the first thread, or the process dies unclean.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGTERM, signal.SIGINT))
+    sessions = _Sessions(open_house(configuration))
+    sessions.register()
+    descriptor = _take_over(listening)
+    threading.Thread(target=_obey, args=(control, descriptor, sessions), name="control", daemon=True).start()
+    os.write(ready, b"\n")
+    os.close(ready)
+    Milter.main()
+    # Only a signal or a fault of libmilter's ends it.
+    log.error("worker stopped by libmilter", pid=os.getpid())
+    os._exit(1)
+
+
+def open_house(configuration: Configuration) -> House:
+    """Put together what the sessions of one process share."""
+    settings, policy = configuration.settings, configuration.policy
+    panels = {version: policy.panel(version) for version in (4, 6)}
+    lives = Lives(settings.cache.min_ttl, settings.cache.max_ttl, settings.cache.error_ttl)
+    return House(
+        policy=policy,
+        panels=panels,
+        resolvers={
+            version: Resolver(
+                configuration.nameservers, panel.lists, deadline=settings.dns.deadline, retry=settings.dns.retry
+            )
+            for version, panel in panels.items()
+        },
+        cache=Cache(settings.cache.clients, lives, time.monotonic),
+        add_headers=settings.headers.add,
+    )
+
+
+class _Sessions:
+    """The sessions of this process, and the callbacks through which libmilter reaches them."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._open: set[Session] = set()
+        self._changed = threading.Condition()
+        self._last_change = time.monotonic()
+
+    def register(self) -> None:
+        """Tell libmilter what to call."""
+        Milter.set_flags(ACTIONS)
+        # pymilter's own default for an exception is a 451: a bug of ours would delay everybody's mail.
+        Milter.set_exception_policy(Milter.CONTINUE)
+        Milter.set_connect_callback(_guarded("connect", Session.connect))
+        Milter.set_helo_callback(_guarded("hello", Session.hello))
+        Milter.set_envfrom_callback(_guarded("envfrom", lambda session, *words: session.envfrom(_text(words[0]))))
+        Milter.set_envrcpt_callback(_guarded("envrcpt", lambda session, *words: session.envrcpt(_text(words[0]))))
+        Milter.set_header_callback(_guarded("header", lambda session, name, _: session.header(_text(name))))
+        Milter.set_eom_callback(_guarded("eom", Session.eom))
+        Milter.set_abort_callback(_guarded("abort", Session.abort))
+        Milter.set_close_callback(self._close)
+        Milter.register(NAME, negotiate=self._negotiate)
+
+    def wait_until_done(self) -> None:
+        """Return when no session is open and none has come or gone for a while."""
+        with self._changed:
+            while self._open or time.monotonic() < self._last_change + QUIET_SECONDS:
+                self._changed.wait(QUIET_SECONDS / 4)
+
+    def _negotiate(self, context: Any, options: list[int]) -> int:
+        session = Session(self._house, context)
+        context.setpriv(session)
+        with self._changed:
+            self._open.add(session)
+            self._last_change = time.monotonic()
+        return session.negotiate(options)
+
+    def _close(self, context: Any) -> int:
+        # Comes without negotiate where a peer hangs up at once, so what is counted is the session and not the call.
+        session = context.getpriv()
+        context.setpriv(None)
+        if session is None:
+            return int(Milter.CONTINUE)
+        try:
+            return int(session.close())
+        except Exception:  # noqa: BLE001  a bug of ours must not reach libmilter; it is logged
+            return _failed("close")
+        finally:
+            with self._changed:
+                self._open.discard(session)
+                self._last_change = time.monotonic()
+                self._changed.notify_all()
+
+
+def _guarded(name: str, call: Callable[..., int]) -> Callable[..., int]:
+    """Return a callback that turns an exception of ours into "carry on": a bug must not cost anybody mail."""
+
+    def callback(context: Any, *arguments: Any) -> int:
+        try:
+            return call(context.getpriv(), *arguments)
+        except Exception:  # noqa: BLE001  a bug of ours must not reach libmilter; it is logged
+            return _failed(name)
+
+    return callback
+
+
+def _failed(callback: str) -> int:
+    log.error("callback failed", exc_info=True, callback=callback)
+    return int(Milter.CONTINUE)
+
+
+def _text(word: bytes | str) -> str:
+    return word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else word
+
+
+def _take_over(listening: socket.socket) -> int:
+    """Let libmilter open a socket, and lay ours over it; return its descriptor.
+
+    The family must be the same: libmilter drops connections whose address is of another than its own socket's.
+    """
+    folder = ""
+    if listening.family == socket.AF_UNIX:
+        folder = tempfile.mkdtemp(prefix="dnsbl-milter-")
+        Milter.setconn(f"local:{folder}/socket")
+    else:
+        Milter.setconn("inet:0@127.0.0.1" if listening.family == socket.AF_INET else "inet6:0@::1")
+    before = _listening_descriptors()
+    Milter.opensocket(False)
+    (opened,) = _listening_descriptors() - before
+    os.dup2(listening.fileno(), opened, inheritable=False)
+    listening.close()
+    if folder:
+        shutil.rmtree(folder)
+    return opened
+
+
+def _listening_descriptors() -> set[int]:
+    numbers = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+    return {number for number in numbers if _is_listening(number)}
+
+
+def _is_listening(descriptor: int) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+            return bool(duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+
+
+def _obey(control: int, descriptor: int, sessions: _Sessions) -> NoReturn:
+    """Wait for the word to drain, or for the supervisor's end, and leave when the last session has ended."""
+    os.read(control, 1)
+    idle, _kept_open = os.pipe()
+    os.dup2(idle, descriptor, inheritable=False)
+    sessions.wait_until_done()
+    os._exit(0)

@@ -1,0 +1,234 @@
+"""The score of a client, as an interval until every list has answered, and the verdict it comes to.
+
+Floor 1: standard library only. Takes a panel of lists and their answers; asks nothing, knows no clock.
+
+What has not answered can still add at most the sum of its positive rules and at least the sum of its negative
+ones (several rules of one list may match, so the single strongest rule is not a bound). That one piece of
+arithmetic gives three things: waiting stops once no answer could change the action; lists that failed keep
+their whole range, so silence never makes an action harder; and `low` says how far the evidence alone carries.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dnsbl_policy.actions import Action, Tiers
+from dnsbl_policy.allow import Allow, Exemption
+from dnsbl_policy.answers import Answer, Clear, Listed, Unknown, Why
+from dnsbl_policy.lists import Client, DnsList
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One rule of one list that matched: the code it matched, and the hundredths it adds."""
+
+    list: str
+    label: str
+    code: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All that was found out and decided about a client; everything that people and machines see comes from here."""
+
+    client: Client | None
+    action: Action
+    asked: Action
+    """What the score alone asks for; harder than `action` where a list that failed softened it."""
+    score: int = 0
+    low: int = 0
+    high: int = 0
+    settled: bool = True
+    """No list that can still answer could change the action."""
+    contributions: tuple[Contribution, ...] = ()
+    observed: tuple[Contribution, ...] = ()
+    """What lists on observation would have added."""
+    unknowns: tuple[tuple[str, Why], ...] = ()
+    decisive: tuple[str, ...] = ()
+    """The lists without any one of which the action would have been milder."""
+    exempt: Exemption | None = None
+
+    @property
+    def softened(self) -> bool:
+        """Tell whether a list that failed made the action milder than the score asks."""
+        return self.action < self.asked
+
+    @property
+    def accusers(self) -> tuple[str, ...]:
+        """Return the lists that added points, strongest first."""
+        totals: dict[str, int] = {}
+        for contribution in self.contributions:
+            totals[contribution.list] = totals.get(contribution.list, 0) + contribution.weight
+        strongest = sorted(totals.items(), key=lambda total: -total[1])
+        return tuple(name for name, weight in strongest if weight > 0)
+
+
+def exempted(client: Client | None, reason: Exemption) -> Verdict:
+    """Return the verdict on someone who is not judged."""
+    return Verdict(client, Action.ACCEPT, Action.ACCEPT, exempt=reason)
+
+
+@dataclass(slots=True)
+class _Range:
+    """A sum under way, for one group of lists."""
+
+    cap: int | None
+    known: int = 0
+    pending: int = 0
+    failed: int = 0
+
+    def capped(self, points: int) -> int:
+        return points if self.cap is None else min(self.cap, points)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Where a score stands and what can still become of it; hundredths of a point.
+
+    `low` and `high` bracket the outcome if every list that is out or has failed answered after all. The four
+    others bracket what those lists that *can* still answer may lead to; the failed ones will not.
+    """
+
+    score: int
+    low: int
+    high: int
+    least_score: int
+    least_low: int
+    most_score: int
+    most_low: int
+
+    def settled(self, tiers: Tiers) -> bool:
+        """Tell whether no list that can still answer could change the action.
+
+        The carried action rises with both score and low, so equal actions at both corners mean one action between.
+        """
+        return tiers.carried(self.least_score, self.least_low) == tiers.carried(self.most_score, self.most_low)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The whole policy as configured: frozen, so that a session keeps the one it began with."""
+
+    lists: tuple[DnsList, ...]
+    tiers: Tiers
+    allow: Allow = field(default_factory=Allow)
+    caps: Mapping[str, int] = field(default_factory=dict)
+    """The cap of each group, in hundredths, on the positive points of its lists together."""
+    enforce: bool = True
+
+    def panel(self, version: int) -> "Panel":
+        """Return the lists that are asked about clients of IP version 4 or 6."""
+        return Panel(tuple(one for one in self.lists if (one.ipv4 if version == 4 else one.ipv6)), self.tiers, self.caps)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The lists that judge one family of clients. Evidence is a sequence of answers in the order of `lists`."""
+
+    lists: tuple[DnsList, ...]
+    tiers: Tiers
+    caps: Mapping[str, int]
+
+    def weigh(self, evidence: Sequence[Answer]) -> Interval:
+        """Sum up the evidence."""
+        alone = _Range(None)
+        groups = {name: _Range(cap) for name, cap in self.caps.items()}
+        known = pending = failed = 0
+        for one, answer in zip(self.lists, evidence, strict=True):
+            if isinstance(answer, Clear) or one.observe:
+                continue
+            group = alone if one.group is None else groups.get(one.group, alone)
+            if isinstance(answer, Listed):
+                for rule in one.rules:
+                    if rule.matching(answer.codes) is not None:
+                        if rule.weight > 0:
+                            group.known += rule.weight
+                        else:
+                            known += rule.weight
+            elif answer.why is Why.PENDING:
+                group.pending += one.most
+                pending += one.least
+            else:
+                # A suspended list is not believed whatever it says, but a missing advocate still makes forgiving.
+                group.failed += 0 if answer.why is Why.SUSPENDED else one.most
+                failed += one.least
+        ranges = (alone, *groups.values())
+        score = known + sum(each.capped(each.known) for each in ranges)
+        hopeful = known + sum(each.capped(each.known + each.pending) for each in ranges)
+        return Interval(
+            score=score,
+            low=score + pending + failed,
+            high=known + sum(each.capped(each.known + each.pending + each.failed) for each in ranges),
+            least_score=score + pending,
+            least_low=score + pending + failed,
+            most_score=hopeful,
+            most_low=hopeful + failed,
+        )
+
+    def settled(self, evidence: Sequence[Answer]) -> bool:
+        """Tell whether no list that can still answer could change the action."""
+        return self.weigh(evidence).settled(self.tiers)
+
+    def judge(self, client: Client | None, evidence: Sequence[Answer]) -> Verdict:
+        """Form the verdict on a client from what the lists have answered so far."""
+        interval = self.weigh(evidence)
+        action = self.tiers.carried(interval.score, interval.low)
+        counted, observed = self._contributions(evidence)
+        return Verdict(
+            client=client,
+            action=action,
+            asked=self.tiers.of(interval.score),
+            score=interval.score,
+            low=interval.low,
+            high=interval.high,
+            settled=interval.settled(self.tiers),
+            contributions=counted,
+            observed=observed,
+            unknowns=tuple(
+                (one.name, answer.why)
+                for one, answer in zip(self.lists, evidence, strict=True)
+                if isinstance(answer, Unknown)
+            ),
+            decisive=tuple(self._decisive(evidence, counted, action)),
+        )
+
+    def observing(self) -> "Panel":
+        """Return the panel as it would judge if its lists on observation counted."""
+        return replace(self, lists=tuple(replace(one, observe=False) for one in self.lists))
+
+    def _contributions(self, evidence: Sequence[Answer]) -> tuple[tuple[Contribution, ...], tuple[Contribution, ...]]:
+        counted: list[Contribution] = []
+        observed: list[Contribution] = []
+        for one, answer in zip(self.lists, evidence, strict=True):
+            if not isinstance(answer, Listed):
+                continue
+            for rule in one.rules:
+                code = rule.matching(answer.codes)
+                if code is not None:
+                    (observed if one.observe else counted).append(
+                        Contribution(one.name, rule.label, code, rule.weight)
+                    )
+        return tuple(counted), tuple(observed)
+
+    def _decisive(self, evidence: Sequence[Answer], counted: Sequence[Contribution], action: Action) -> list[str]:
+        if action is Action.ACCEPT:
+            return []
+        accused = {contribution.list for contribution in counted if contribution.weight > 0}
+        decisive: list[str] = []
+        for index, one in enumerate(self.lists):
+            if one.name not in accused:
+                continue
+            without = [*evidence[:index], Clear(0), *evidence[index + 1 :]]
+            interval = self.weigh(without)
+            if self.tiers.carried(interval.score, interval.low) < action:
+                decisive.append(one.name)
+        return decisive
+
+
+def may_share(first_exempt: bool | None, exempt: bool, action: Action) -> bool:
+    """Tell whether a recipient may stand in one message with those accepted before.
+
+    Quarantine and discard befall a message whole. An exempt recipient beside one who is not would either lose
+    mail or let it through, so the class of the first (None: there is none yet) holds.
+    """
+    return action not in (Action.QUARANTINE, Action.DISCARD) or first_exempt in (None, exempt)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from dnsbl_policy.answers import in_loopback, is_operator_error
+from dnsbl_policy.answers import is_operator_error
 
 _NUMBER = re.compile(r"\d+")
 
@@ -52,6 +52,10 @@ def _bits(text: str) -> Pattern:
     _expect_end(text, end)
     if mask == 0:
         raise PatternError(text, 1, "a bit mask needs at least one bit; leave `match` out for any answer")
+    if mask >> 31:
+        raise PatternError(text, 1, "has a bit that no return code has: the first octet is always 127")
+    if mask >> 8 & 0xFFFF == 0xFFFF:
+        raise PatternError(text, 1, "lies in 127.255.255.0/24: an operator's error code never counts")
     return Pattern(text, lambda code: code & mask == mask)
 
 
@@ -65,7 +69,8 @@ def _network(text: str) -> Pattern:
     if network >> shift << shift != network:
         fitting = IPv4Address(network >> shift << shift)
         raise PatternError(text, 0, f"has bits set beyond /{length}; did you mean {fitting}/{length}?")
-    if length >= 8 and not in_loopback(network):
+    known = min(length, 8)
+    if network >> 32 - known != 127 >> 8 - known:
         raise PatternError(text, 0, "lies outside 127.0.0.0/8, where every return code is")
     if length >= 24 and is_operator_error(network):
         raise PatternError(text, 0, "lies in 127.255.255.0/24: an operator's error code never counts")

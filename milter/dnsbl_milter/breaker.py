@@ -13,6 +13,9 @@ from dnsbl_policy.lists import Client
 CLIENTS = 3
 """Different clients in a row that must have got nothing."""
 
+TRIAL = 5.0
+"""Seconds after which a trial no longer keeps others from trying: a client that dawdles must not keep a list out."""
+
 
 class Breaker:
     """Counts the clients in a row that a list gave nothing."""
@@ -21,21 +24,23 @@ class Breaker:
         self._lock = Lock()
         self._disappointed: set[Client] = set()
         self._trial: Client | None = None
+        self._trial_ends = 0.0
 
     @property
     def open(self) -> bool:
         """Tell whether the list is left alone."""
         return len(self._disappointed) >= CLIENTS
 
-    def may_try(self, client: Client) -> bool:
-        """Tell whether this client may be the one that tries a list left alone; `release` ends the trial."""
+    def may_try(self, client: Client, now: float) -> bool:
+        """Tell whether this client, at this moment in seconds, may try a list left alone; `release` ends the trial."""
         with self._lock:
-            if self._trial is None:
-                self._trial = client
-            return self._trial == client
+            if self._trial is not None and now < self._trial_ends:
+                return False
+            self._trial, self._trial_ends = client, now + TRIAL
+            return True
 
     def release(self, client: Client) -> None:
-        """End a trial that this client may have held; the next client may try."""
+        """End the trial that this client holds, if it still does; the next client may try."""
         with self._lock:
             if self._trial == client:
                 self._trial = None

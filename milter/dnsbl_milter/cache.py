@@ -7,7 +7,7 @@ Eight answers as objects take some 1,500 bytes; packed they take about 80, and 1
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -60,18 +60,24 @@ class Cache:
             packed = self._entries.get(client.packed)
         if packed is None:
             return [PENDING] * lists
-        now = int(self._timer())
-        return _unpack(packed, now)
+        known = _unpack(packed, int(self._timer()))
+        return known if len(known) == lists else [PENDING] * lists
 
-    def keep(self, client: Client, evidence: Sequence[Answer], fresh: Sequence[int]) -> None:
+    def keep(self, client: Client, evidence: Sequence[Answer], fresh: Iterable[int]) -> None:
         """Keep evidence about a client; only the answers at the `fresh` places are new, the others live on."""
         now = int(self._timer())
+        lives = [(place, self._lives.of(evidence[place])) for place in fresh]
+        if not any(life for _, life in lives):
+            return
         with self._lock:
-            before = self._entries.get(client.packed)
-            parts = _split(before) if before is not None else [_HEAD.pack(_NOTHING, 0)] * len(evidence)
-            for place in fresh:
-                life = self._lives.of(evidence[place])
-                if life:
+            parts = _split(self._entries.get(client.packed, b""))
+            if len(parts) != len(evidence):
+                parts = [_HEAD.pack(_NOTHING, 0)] * len(evidence)
+            for place, life in lives:
+                # Two sessions may ask about one client at a time, and the packet that one lost says nothing against
+                # the answer that the other got.
+                lost = isinstance(evidence[place], Unknown) and not isinstance(_unpack(parts[place], now)[0], Unknown)
+                if life and not lost:
                     parts[place] = _pack(evidence[place], now + life)
             self._entries[client.packed] = b"".join(parts)
 

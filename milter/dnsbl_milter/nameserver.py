@@ -9,13 +9,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import dns.exception
 import dns.message
+import dns.name
 import dns.query
-import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
+import dns.rrset
 
-from dnsbl_milter.wire import NOERROR, Reply
+from dnsbl_milter.wire import NOERROR, NXDOMAIN, REFUSED, Reply
 
 _SO_TIMESTAMPNS = 35
 """Linux's option for the kernel's moment of receipt; Python has no name for it."""
@@ -60,7 +61,7 @@ def parse_nameserver(text: str) -> Nameserver:
         parsed = ip_address(address)
     except ValueError:
         raise ValueError("expected an address, or address#port, such as 127.0.0.1 or ::1#5353") from None
-    if separator and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+    if separator and not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
         raise ValueError("expected a port from 1 to 65535 after '#'")
     return Nameserver(parsed, int(port) if separator else 53)
 
@@ -85,15 +86,26 @@ def read_carefully(packet: bytes, query: bytes) -> Reply | None:
 
 
 def _reading(reply: dns.message.Message) -> Reply | None:
+    rcode = int(reply.rcode())
+    if rcode not in (NOERROR, NXDOMAIN):
+        return Reply(rcode, (), None)
     if not isinstance(reply, dns.message.QueryMessage):
         return None
     try:
         chain = reply.resolve_chaining()
     except dns.exception.DNSException:
-        # No question repeated, too many aliases, an alias beside an NXDOMAIN: only the return code is worth reading.
-        return Reply(int(reply.rcode()), (), None) if int(reply.rcode()) not in (NOERROR, 3) else None
-    if chain.answer is None:
-        has_soa = any(records.rdtype == dns.rdatatype.SOA for records in reply.authority)
-        return Reply(int(reply.rcode()), (), chain.minimum_ttl if has_soa else None)
-    codes = tuple(int(IPv4Address(record.to_text())) for record in chain.answer)
-    return Reply(int(reply.rcode()), codes, chain.minimum_ttl)
+        return None  # no question repeated, too many aliases, an address beside an NXDOMAIN
+    if chain.answer is not None:
+        return Reply(rcode, tuple(int(IPv4Address(record.to_text())) for record in chain.answer), chain.minimum_ttl)
+    if any(_denies(records, chain.canonical_name) for records in reply.authority):
+        return Reply(rcode, (), chain.minimum_ttl)
+    if rcode == NOERROR and (chain.cnames or any(records.rdtype == dns.rdatatype.NS for records in reply.authority)):
+        # It points elsewhere instead of asking there (RFC 2308, section 2.2): "not listed" was not said by anyone.
+        return Reply(REFUSED, (), None)
+    return Reply(rcode, (), None)
+
+
+def _denies(records: dns.rrset.RRset, name: dns.name.Name) -> bool:
+    """Tell whether this is the SOA of a zone that the name lies in, whose word "there is none" lasts (RFC 2308)."""
+    of_our_kind = records.rdtype == dns.rdatatype.SOA and records.rdclass == dns.rdataclass.IN
+    return of_our_kind and name.is_subdomain(records.name)

@@ -13,8 +13,8 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 from dnsbl_milter import wire
 from dnsbl_milter.breaker import Breaker
@@ -28,6 +28,9 @@ _LARGEST_REPLY = 4096
 _FAILURES = {wire.SERVFAIL: Why.SERVFAIL, wire.REFUSED: Why.REFUSED}
 _SILENT = (Why.TIMEOUT, Why.SERVFAIL, Why.REFUSED)
 """Reasons that mean "got nothing from it"; an operator's error code is an answer, and a matter of health."""
+
+FAITH = 60.0
+"""Seconds that another nameserver is preferred to the first, before one client finds out whether the first is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ class Resolver:
         self.deadline = deadline
         self.retry = retry
         self.preferred = 0
-        """Where to begin: the nameserver that answered last, so that a dead first one does not delay every client."""
+        """The nameserver that is worth asking first, so that a dead one does not delay every client."""
+        self._preferred_since = 0.0
         self.breakers = tuple(Breaker() for _ in lists)
         self.tails = tuple(wire.zone_tail(one.zone) for one in lists)
 
@@ -63,18 +67,35 @@ class Resolver:
         inquiry.begin()
         return inquiry
 
+    def first(self, now: float) -> int:
+        """Return the nameserver that the next client begins with."""
+        if self.preferred and now >= self._preferred_since + FAITH:
+            self.prefer(self.preferred, now)  # for everyone else; this client is the one that finds out
+            return 0
+        return self.preferred
+
+    def prefer(self, server: int, now: float) -> None:
+        """Begin with this nameserver from now on.
+
+        Not for good: the order is the administrator's, and lists answer error codes to many a public resolver.
+        """
+        self.preferred, self._preferred_since = server, now
+
 
 @dataclass(slots=True)
 class _Question:
     place: int
     query: bytes
+    on_trial: bool
     turn: int = 0
     """How many times it was passed on to the next nameserver."""
-    on_trial: bool = False
-    truncated_by: Nameserver | None = None
+    out: set[int] = field(default_factory=set)
+    """The nameservers that were asked and may still answer."""
+    truncated_by: int | None = None
     excuse: Answer | None = None
-    """The failure that an earlier nameserver reported, while the next one is asked."""
+    """The failure that a nameserver reported, while others may still answer."""
     heard: bool = False
+    outcome: Answer | None = None
     seconds: float | None = None
 
 
@@ -89,20 +110,22 @@ class Inquiry:
         self.evidence = list(evidence)
         self._resolver = resolver
         self._questions: dict[bytes, _Question] = {}
-        self._sockets: list[tuple[socket.socket, Nameserver, int]] = []
-        """With the nameserver and the turn that each belongs to."""
-        self._first = resolver.preferred
-        self._retries = 0
-        self._start = self._start_clock = 0.0
+        self._sockets: dict[int, socket.socket] = {}
+        """One for each nameserver that was asked, by its place."""
+        self._first = 0
+        self._first_answers = False
+        self._closing = False
+        self._start = self._start_clock = self._retry_at = 0.0
 
     @property
     def pending(self) -> bool:
         """Tell whether an answer is out that is worth waiting for."""
-        return PENDING in self.evidence
+        return any(self.evidence[asked.place] is PENDING for asked in self._questions.values())
 
     def begin(self) -> None:
         """Send the questions."""
         resolver = self._resolver
+        now = time.monotonic()
         labels = wire.client_labels(self.client)
         # Neighbours of a random start are distinct without a look-up, and no easier to guess than the start.
         identifier = int.from_bytes(os.urandom(2), "big")
@@ -110,15 +133,17 @@ class Inquiry:
             if answer is not PENDING:
                 continue
             breaker = resolver.breakers[place]
-            if breaker.open:
+            on_trial = breaker.open  # asked once, for another thread's answer may close it at any moment
+            if on_trial:
                 self.evidence[place] = Unknown(Why.LEFT_ALONE)
-                if not breaker.may_try(self.client):
+                if not breaker.may_try(self.client, now):
                     continue
             identifier = (identifier + 1) & 0xFFFF
             query = wire.query(identifier, labels, resolver.tails[place])
-            self._questions[query[:2]] = _Question(place, query, on_trial=breaker.open)
+            self._questions[query[:2]] = _Question(place, query, on_trial)
         if self._questions:
-            self._start, self._start_clock = time.monotonic(), time.time()
+            self._start, self._start_clock, self._retry_at = now, time.time(), now + resolver.retry
+            self._first = resolver.first(now)
             self._send(0, self._questions.values())
 
     def wait(self, settled: Callable[[Sequence[Answer]], bool]) -> float:
@@ -131,65 +156,68 @@ class Inquiry:
         end = begin + self._resolver.deadline
         self.gather()
         while self.pending and not settled(self.evidence):
-            self._ask_over_tcp(end)
             now = time.monotonic()
             wake = min(self._give_up(now, end), self._pass_on(now))
-            if wake > now:
+            if not self._ask_over_tcp(end) and wake > now:
                 self._poll(wake - now)
-                self.gather()
+            self.gather()
         return time.monotonic() - begin
 
     def gather(self) -> None:
         """Read what has come, without waiting."""
-        for udp, nameserver, turn in tuple(self._sockets):
+        for server, udp in tuple(self._sockets.items()):
+            refused = False
             while True:
                 try:
                     packet, ancillary, _, _ = udp.recvmsg(_LARGEST_REPLY, _RECEIPT_SPACE)
                 except BlockingIOError:
                     break
                 except OSError:
-                    self._unreachable(turn)
-                    break
-                self._hear(packet, ancillary, nameserver, turn)
+                    if refused:
+                        break
+                    refused = True  # told once, and ahead of replies that came before it
+                else:
+                    self._hear(packet, ancillary, server)
+            if refused and self._sockets.get(server) is udp:
+                self._unreachable(server)
 
     def close(self) -> list[Lookup]:
         """Gather without waiting what came late, close the sockets, and return what became of every question.
 
         A question cut short because the client left early has no outcome, and is no fault of the list's.
         """
+        self._closing = True
         self.gather()
-        for udp, _, _ in self._sockets:
+        for udp in self._sockets.values():
             udp.close()
         self._sockets.clear()
         lookups: list[Lookup] = []
         for asked in self._questions.values():
-            breaker, answer = self._resolver.breakers[asked.place], self.evidence[asked.place]
-            timed_out = isinstance(answer, Unknown) and answer.why is Why.TIMEOUT
-            if asked.heard or timed_out:
-                lookups.append(Lookup(asked.place, answer, asked.seconds))
-                if isinstance(answer, Unknown) and answer.why in _SILENT:
-                    breaker.failed(self.client)
-                else:
-                    breaker.answered()
+            if asked.outcome is not None:
+                lookups.append(Lookup(asked.place, asked.outcome, asked.seconds))
             if asked.on_trial:
-                breaker.release(self.client)
+                self._resolver.breakers[asked.place].release(self.client)
         self._questions.clear()
         return lookups
 
-    def _send(self, turn: int, questions: Iterable[_Question]) -> None:
-        servers = self._resolver.nameservers
-        nameserver = servers[(self._first + turn) % len(servers)]
+    def _server(self, turn: int) -> int:
+        return (self._first + turn) % len(self._resolver.nameservers)
+
+    def _send(self, turn: int, questions: Collection[_Question]) -> None:
+        server = self._server(turn)
         for asked in questions:
             asked.turn = turn
+            asked.out.add(server)
         try:
-            udp = nameserver.connect()
-            self._sockets.append((udp, nameserver, turn))
+            udp = self._sockets.get(server)
+            if udp is None:
+                udp = self._sockets[server] = self._resolver.nameservers[server].connect()
             for asked in questions:
                 udp.send(asked.query)
         except OSError:
-            self._unreachable(turn)
+            self._unreachable(server)
 
-    def _hear(self, packet: bytes, ancillary: Sequence[tuple[int, int, bytes]], server: Nameserver, turn: int) -> None:
+    def _hear(self, packet: bytes, ancillary: Sequence[tuple[int, int, bytes]], server: int) -> None:
         asked = self._questions.get(packet[:2])
         if asked is None or asked.heard:
             return
@@ -200,84 +228,123 @@ class Inquiry:
         except wire.HandOver as odd:
             if odd.truncated:
                 asked.truncated_by = server
+                if asked.on_trial:
+                    # Nobody waits for it over TCP; but the list speaks, so the next client shall.
+                    self._resolver.breakers[asked.place].answered()
                 return
             reply = read_carefully(packet, asked.query)
         for _, _, receipt in ancillary:
             seconds, nanoseconds = _TIMESPEC.unpack(receipt)
             asked.seconds = max(seconds + nanoseconds / 1e9 - self._start_clock, 0.0)
-        self._note(asked, _answer(reply), server, turn)
+        self._note(asked, _answer(reply), server)
 
-    def _note(self, asked: _Question, answer: Answer, server: Nameserver, turn: int) -> None:
-        if isinstance(answer, Unknown) and answer.why in _SILENT and self._may_fail_over(turn):
-            asked.excuse = answer
-            if asked.turn == turn:
-                self._send(turn + 1, [asked])
+    def _note(self, asked: _Question, answer: Answer, server: int) -> None:
+        if _is_silence(answer):
+            self._fail([asked], server, answer)
             return
         asked.heard = True
-        self.evidence[asked.place] = self._resolver.lists[asked.place].hear(answer)
-        self._resolver.preferred = self._resolver.nameservers.index(server)
+        asked.out.clear()
+        self._conclude(asked, self._resolver.lists[asked.place].hear(answer))
+        # One lost packet is no verdict on a nameserver either.
+        if server == self._first:
+            self._first_answers = True
+        if server == self._first or not self._first_answers:
+            self._resolver.prefer(server, time.monotonic())
 
-    def _may_fail_over(self, turn: int) -> bool:
-        return turn + 1 < len(self._resolver.nameservers)
+    def _fail(self, questions: Collection[_Question], server: int, excuse: Answer | None = None) -> None:
+        """Take in that a nameserver has nothing for these questions: the next is asked at once, if one is left."""
+        onward: list[_Question] = []
+        for asked in questions:
+            asked.out.discard(server)
+            asked.excuse = excuse or asked.excuse
+            is_last = asked.turn + 1 >= len(self._resolver.nameservers)
+            if asked.outcome is None and self._server(asked.turn) == server and not is_last:
+                onward.append(asked)
+            elif not asked.out:
+                self._conclude(asked, asked.excuse or Unknown(Why.TIMEOUT))
+        if onward and not self._closing:
+            self._send(onward[0].turn + 1, onward)
 
-    def _unreachable(self, turn: int) -> None:
+    def _conclude(self, asked: _Question, answer: Answer) -> None:
+        """Take an answer, or a failure that waiting will not mend, for what became of a question.
+
+        The breaker hears of it here and not at close, for sessions may last long after their verdict.
+        """
+        self.evidence[asked.place] = asked.outcome = answer
+        breaker = self._resolver.breakers[asked.place]
+        if _is_silence(answer):
+            breaker.failed(self.client)
+        else:
+            breaker.answered()
+        if asked.on_trial:
+            breaker.release(self.client)
+            asked.on_trial = False
+
+    def _unreachable(self, server: int) -> None:
         """Deal with a nameserver where nobody listens; ICMP says so at once, so the silence need not be sat out."""
-        for gone in [each for each in self._sockets if each[2] == turn]:
-            gone[0].close()
-            self._sockets.remove(gone)
-        waiting = [asked for asked in self._questions.values() if not asked.heard]
-        if self._may_fail_over(turn):
-            self._send(turn + 1, [asked for asked in waiting if asked.turn == turn])
-        elif not self._sockets:
-            for asked in waiting:
-                if self.evidence[asked.place] is PENDING:
-                    self.evidence[asked.place] = asked.excuse or Unknown(Why.TIMEOUT)
+        udp = self._sockets.pop(server, None)
+        if udp is not None:
+            udp.close()
+        self._fail([asked for asked in self._questions.values() if server in asked.out], server)
 
-    def _ask_over_tcp(self, end: float) -> None:
+    def _ask_over_tcp(self, end: float) -> bool:
+        """Ask a truncated question again over TCP, if there is one; only one, for others' replies may have come since."""
         for asked in self._questions.values():
             server = asked.truncated_by
-            if server is not None and self.evidence[asked.place] is PENDING:
-                reply = server.ask_over_tcp(asked.query, max(end - time.monotonic(), 0.05))
+            if server is None or self.evidence[asked.place] is not PENDING:
+                continue
+            asked.truncated_by = None
+            # TCP blocks, and the others wait: so no longer than they would wait for a retry.
+            seconds = min(self._until(asked, end) - time.monotonic(), self._resolver.retry)
+            reply = self._resolver.nameservers[server].ask_over_tcp(asked.query, seconds)
+            if reply is None:
+                self._fail([asked], server)
+            else:
                 asked.seconds = time.monotonic() - self._start
-                answer = Unknown(Why.TIMEOUT) if reply is None else _answer(reply)
-                self._note(asked, answer, server, len(self._resolver.nameservers))
+                self._note(asked, _answer(reply), server)
+            return True
+        return False
+
+    def _until(self, asked: _Question, end: float) -> float:
+        own = self._resolver.lists[asked.place].timeout
+        return end if own is None else min(end, self._start + own)
 
     def _give_up(self, now: float, end: float) -> float:
         """Turn what has had its time into `Unknown`; return when to look again, at once if there was any."""
         wake = end
         for asked in self._questions.values():
-            if self.evidence[asked.place] is not PENDING:
-                continue
-            own = self._resolver.lists[asked.place].timeout
-            until = end if own is None else min(end, self._start + own)
-            if now >= until:
-                self.evidence[asked.place] = asked.excuse or Unknown(Why.TIMEOUT)
-            wake = min(wake, max(until, now))
+            if self.evidence[asked.place] is PENDING:
+                until = self._until(asked, end)
+                if now >= until:
+                    self._conclude(asked, asked.excuse or Unknown(Why.TIMEOUT))
+                wake = min(wake, max(until, now))
         return wake
 
     def _pass_on(self, now: float) -> float:
         """Ask the next nameserver what the last one has been silent about; return when that is due again."""
-        if now >= self._start + self._resolver.retry * (self._retries + 1):
-            # A client that paused long at MAIL is not owed all the retries that it slept through.
-            self._retries = max(self._retries + 1, int((now - self._start) / self._resolver.retry))
+        if now >= self._retry_at:
+            self._retry_at = now + self._resolver.retry
             waiting = [asked for asked in self._questions.values() if self.evidence[asked.place] is PENDING]
-            if waiting:
-                self._send(max(asked.turn for asked in waiting) + 1, waiting)
-        return self._start + self._resolver.retry * (self._retries + 1)
+            # The furthest first, so that none is passed on twice.
+            for turn in sorted({asked.turn for asked in waiting}, reverse=True):
+                self._send(turn + 1, [asked for asked in waiting if asked.turn == turn])
+        return self._retry_at
 
     def _poll(self, seconds: float) -> None:
         # Never select.select, which fails on descriptors above 1,023.
         poll = select.poll()
-        for udp, _, _ in self._sockets:
+        for udp in self._sockets.values():
             poll.register(udp, select.POLLIN)
         poll.poll(max(seconds, 0.0) * 1000 + 1)
+
+
+def _is_silence(answer: Answer) -> bool:
+    return isinstance(answer, Unknown) and answer.why in _SILENT
 
 
 def _answer(reply: wire.Reply | None) -> Answer:
     if reply is None:
         return Unknown(Why.INVALID)
-    if reply.codes:
-        return read(reply.codes, reply.ttl or 0)
-    if reply.rcode in (wire.NOERROR, wire.NXDOMAIN):
-        return Clear(reply.ttl or 0)
-    return Unknown(_FAILURES.get(reply.rcode, Why.INVALID))
+    if reply.rcode not in (wire.NOERROR, wire.NXDOMAIN):
+        return Unknown(_FAILURES.get(reply.rcode, Why.INVALID))
+    return read(reply.codes, reply.ttl or 0)

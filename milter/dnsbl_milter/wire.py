@@ -71,20 +71,25 @@ def read(packet: bytes, asked: bytes) -> Reply:
     if flags & 0xF800 != 0x8000:  # a response, to a standard query
         raise NotOurs
     rcode = flags & 0xF
-    if questions == 0 and rcode in _WITHOUT_QUESTION:
-        return Reply(rcode, (), None)
     position = len(asked)
-    if questions != 1 or packet[12:position].lower() != asked[12:].lower():
+    if questions == 1:
+        if packet[12:position].lower() != asked[12:].lower():
+            raise NotOurs
+    elif questions or rcode not in _WITHOUT_QUESTION:
         raise NotOurs
+    if rcode not in (NOERROR, NXDOMAIN):
+        if additionals:
+            raise HandOver  # an OPT record may make another return code of it
+        return Reply(rcode, (), None)
     if flags & 0x0200:
         raise HandOver(truncated=True)
-    if rcode not in (NOERROR, NXDOMAIN):
-        return Reply(rcode, (), None)
     try:
         codes, ttl, position = _addresses(packet, position, answers, asked)
         if codes and rcode == NXDOMAIN:
             raise HandOver
         negative, position = _negative_ttl(packet, position, authorities)
+        if authorities and negative is None and not codes:
+            raise HandOver  # a referral, most likely: the list has not spoken
         position = _skip(packet, position, additionals)
     except (struct.error, IndexError):
         raise HandOver from None

@@ -101,9 +101,10 @@ class Allow:
         if not self.recipients:
             return False
         folded = address.lower()
-        local, _, domain = folded.rpartition("@")
-        # <postmaster> without a domain is the one bare recipient that RFC 5321, section 4.1.1.3, demands.
-        local = local or domain
+        local, at, domain = folded.rpartition("@")
+        if not at:
+            # <postmaster> without a domain is the one bare recipient that RFC 5321, section 4.1.1.3, demands.
+            local, domain = folded, ""
         return folded in self.recipients or f"{local}@" in self.recipients or f"@{domain}" in self.recipients
 
     def _knows(self, host: str) -> bool:

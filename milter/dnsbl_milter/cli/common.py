@@ -46,8 +46,8 @@ def print_json(document: object) -> None:
 
 
 def console() -> Console:
-    """Return a console for stdout; where that is no terminal, lines are never broken."""
-    return Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
+    """Return a console for stdout; where that is no terminal, lines are as long as they are."""
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
 
 
 def table(*columns: str) -> Table:

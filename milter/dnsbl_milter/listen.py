@@ -6,13 +6,18 @@ Floor 2: standard library only.
 import contextlib
 import errno
 import os
+import re
 import socket
 import stat
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 BACKLOG = 512
 """More than Sendmail opens at once by default; the kernel cuts it to its own limit."""
+
+
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
 
 
 class ListenError(Exception):
@@ -46,7 +51,7 @@ def parse_endpoint(text: str) -> Endpoint:
     """
     kind, separator, rest = text.partition(":")
     if kind in ("local", "unix") and separator:
-        if not rest.startswith("/"):
+        if not rest.startswith("/") or not rest.isprintable():
             raise ValueError("expected an absolute path, such as local:/run/dnsbl-milter/milter.sock")
         if len(os.fsencode(rest)) > 107:
             raise ValueError("the path is longer than the 107 bytes that a unix socket may have")
@@ -55,11 +60,21 @@ def parse_endpoint(text: str) -> Endpoint:
         port, _, host = rest.partition("@")
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise ValueError(f"expected a port from 1 to 65535 and a host, such as {kind}:8891@localhost")
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if host and not _fits(host, 4 if kind == "inet" else 6):
+            raise ValueError(f"expected a host name or an IPv{4 if kind == 'inet' else 6} address after the @")
         family = socket.AF_INET if kind == "inet" else socket.AF_INET6
         # Loopback, where Sendmail's own default is every address: a milter open to the world reads its mail.
         default = "127.0.0.1" if kind == "inet" else "::1"
-        return Endpoint(family, host=host.strip("[]") or default, port=int(port))
+        return Endpoint(family, host=host or default, port=int(port))
     raise ValueError("expected local:/path, inet:port@host or inet6:port@host, as in Sendmail's S=")
+
+
+def _fits(host: str, version: int) -> bool:
+    try:
+        return ip_address(host).version == version
+    except ValueError:
+        return len(host) < 254 and bool(_HOST.fullmatch(host))
 
 
 def open_socket(endpoint: Endpoint, mode: int) -> socket.socket:
@@ -116,7 +131,7 @@ def _make_way(endpoint: Endpoint) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):  # alive, and with no room for another caller just now
             pass
     raise ListenError(f"milter.socket: another process serves {endpoint}; stop it first, or choose another path")
 

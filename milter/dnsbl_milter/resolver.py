@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from dnsbl_milter import wire
 from dnsbl_milter.breaker import Breaker
 from dnsbl_milter.nameserver import Nameserver, read_carefully
-from dnsbl_policy.answers import PENDING, Answer, Clear, Unknown, Why, read
+from dnsbl_policy.answers import PENDING, Answer, Unknown, Why, read
 from dnsbl_policy.lists import Client, DnsList
 
 _TIMESPEC = struct.Struct("@ll")
@@ -57,7 +57,7 @@ class Resolver:
         self.retry = retry
         self.preferred = 0
         """The nameserver that is worth asking first, so that a dead one does not delay every client."""
-        self._preferred_since = 0.0
+        self._look_back_at = 0.0
         self.breakers = tuple(Breaker() for _ in lists)
         self.tails = tuple(wire.zone_tail(one.zone) for one in lists)
 
@@ -69,8 +69,8 @@ class Resolver:
 
     def first(self, now: float) -> int:
         """Return the nameserver that the next client begins with."""
-        if self.preferred and now >= self._preferred_since + FAITH:
-            self.prefer(self.preferred, now)  # for everyone else; this client is the one that finds out
+        if self.preferred and now >= self._look_back_at:
+            self._look_back_at = now + FAITH  # one client finds out; everyone else stays
             return 0
         return self.preferred
 
@@ -79,7 +79,8 @@ class Resolver:
 
         Not for good: the order is the administrator's, and lists answer error codes to many a public resolver.
         """
-        self.preferred, self._preferred_since = server, now
+        if server != self.preferred:
+            self.preferred, self._look_back_at = server, now + FAITH
 
 
 @dataclass(slots=True)
@@ -245,10 +246,9 @@ class Inquiry:
         asked.heard = True
         asked.out.clear()
         self._conclude(asked, self._resolver.lists[asked.place].hear(answer))
-        # One lost packet is no verdict on a nameserver either.
-        if server == self._first:
-            self._first_answers = True
-        if server == self._first or not self._first_answers:
+        self._first_answers |= server == self._first
+        # One lost packet is no verdict on a nameserver either; but the administrator's own choice is welcome back.
+        if server == 0 or not self._first_answers:
             self._resolver.prefer(server, time.monotonic())
 
     def _fail(self, questions: Collection[_Question], server: int, excuse: Answer | None = None) -> None:

@@ -140,7 +140,8 @@ class AllowSection(Section):
 class MemorySection(Section):
     """What makes a deferral forgive; times in seconds."""
 
-    url: Annotated[str, _checked(_memory)] = "sqlite:///var/lib/dnsbl-milter/memory.db"
+    # May hold a password, as a list's zone may hold a key: neither is for a log or a traceback.
+    url: Annotated[str, _checked(_memory)] = Field("sqlite:///var/lib/dnsbl-milter/memory.db", repr=False)
     delay: Seconds = 300
     window: Seconds = 172_800
     remember: Seconds = 3_024_000
@@ -187,10 +188,10 @@ class ListSection(Section):
     """A list: where it is asked, and what its answers weigh."""
 
     name: Annotated[str, _checked(_name)] | None = None
-    zone: Annotated[str, _checked(_zone)]
+    zone: Annotated[str, _checked(_zone)] = Field(repr=False)
     weight: Points | None = None
     codes: list[CodeRule] = []
-    group: str | None = None
+    group: Annotated[str, _checked(_name)] | None = None
     observe: bool = False
     enabled: bool = True
     ipv4: bool | None = None
@@ -259,11 +260,11 @@ def schema() -> dict[str, Any]:
 
 def section_keys(location: tuple[str | int, ...]) -> list[str]:
     """Return the keys that are known at the place of a faulty key, for the message."""
-    kind: Any = Settings
+    kind: type[Section] = Settings
     for step in location[:-1]:
-        if isinstance(step, int):
-            continue
-        kind = _SECTIONS.get(step, kind)
+        # Below a table whose keys anybody may name there is one kind only.
+        if isinstance(step, str) and kind is not GroupTable:
+            kind = _SECTIONS.get(step, kind)
     return list(kind.model_fields)
 
 

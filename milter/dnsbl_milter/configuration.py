@@ -3,6 +3,7 @@
 Floor 2. The only place that reads the configuration, key files, allow files and the packaged data.
 """
 
+import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -129,6 +130,25 @@ def shown_settings(configuration: Configuration) -> dict[str, Any]:
                 for rule in one.rules
             ]
     return shown
+
+
+def differences(before: Configuration, after: Configuration) -> list[str]:
+    """Return what a reload changes, key by key, as "actions.tag: 3.0 -> 4.0"; a list's keys go by its name."""
+    old, new = _flat(shown_settings(before)), _flat(shown_settings(after))
+    return [
+        f"{key}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}"
+        for key in dict.fromkeys((*old, *new))
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _flat(shown: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, keys in shown.items():
+        for table in keys if isinstance(keys, list) else [keys]:
+            name = f"{section} {table['name']!r}" if isinstance(keys, list) else section
+            flat |= {f"{name}.{key}": value for key, value in table.items()}
+    return flat
 
 
 def _without(document: dict[str, Any], places: list[tuple[Any, ...]]) -> Settings:

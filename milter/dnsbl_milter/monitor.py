@@ -111,7 +111,7 @@ class _Request(BaseHTTPRequestHandler):
     server_version = "dnsbl-milter"
     sys_version = ""
 
-    def do_GET(self) -> None:  # noqa: N802  the name is http.server's
+    def do_GET(self) -> None:
         page = self.server.watch.pages.get(self.path.partition("?")[0])
         if page is None:
             self.send_error(HTTPStatus.NOT_FOUND)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from dnsbl_milter import wire
 from dnsbl_milter.breaker import Breaker
 from dnsbl_milter.nameserver import Nameserver, read_carefully
-from dnsbl_policy.answers import PENDING, Answer, Clear, Unknown, Why, read
+from dnsbl_policy.answers import PENDING, Answer, Unknown, Why, read
 from dnsbl_policy.lists import Client, DnsList
 
 _TIMESPEC = struct.Struct("@ll")

@@ -109,6 +109,29 @@ def open_socket(endpoint: Endpoint, mode: int) -> socket.socket:
     return listening
 
 
+def adopt_socket(passed: socket.socket, endpoint: Endpoint) -> socket.socket:
+    """Take over a listening socket that the service manager holds. Raises `ListenError` if it is of another family."""
+    if passed.family != endpoint.family or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ListenError(
+            f"milter.socket: the service manager passed a socket that does not listen on {endpoint}; "
+            "make ListenStream= in the socket unit and this key agree"
+        )
+    passed.setblocking(False)
+    return passed
+
+
+def open_web_socket(listen: str) -> socket.socket:
+    """Open the socket for metrics, written "host:port". Raises `ListenError`."""
+    host, _, port = listen.rpartition(":")
+    try:
+        return socket.create_server(
+            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as fault:
+        what = "the port is taken" if fault.errno == errno.EADDRINUSE else fault.strerror or str(fault)
+        raise ListenError(f'metrics.listen: cannot listen on {listen}: {what}; choose another, or "" for none') from None
+
+
 def remove_socket(endpoint: Endpoint) -> None:
     """Remove the socket's path, if it has one, when nobody serves it any more."""
     if endpoint.family == socket.AF_UNIX:

@@ -17,6 +17,7 @@ import Milter
 
 from dnsbl_milter import log, replies
 from dnsbl_milter.cache import Cache
+from dnsbl_milter.metrics import Metrics
 from dnsbl_milter.resolver import Inquiry, Resolver
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
@@ -40,6 +41,7 @@ class House:
     panels: dict[int, Panel]
     resolvers: dict[int, Resolver]
     cache: Cache
+    metrics: Metrics
     add_headers: str = "tagged"
 
 
@@ -67,6 +69,8 @@ class Session:
         self._helo = ""
         self._inquiry: Inquiry | None = None
         self._verdict: Verdict | None = None
+        self._observed: Action | None = None
+        """What would be done if the lists on observation counted; None where none of them speaks."""
         self._waited = 0.0
         self._cached = False
         self._message = _Message()
@@ -83,6 +87,7 @@ class Session:
 
     def connect(self, host: str, family: int, address: object) -> int:
         """Let an exempt client pass, or send the questions about it."""
+        self._house.metrics.connections.inc()
         self._host = host
         self._client = parse_client(str(address[0])) if isinstance(address, tuple) else None
         # Sendmail gives a name only if it leads back to the address; else the address in brackets.
@@ -92,6 +97,7 @@ class Session:
             return int(Milter.CONTINUE)
         reason = self._house.policy.allow.client(self._client, verified)
         if reason is not None:
+            self._house.metrics.exempted(reason)
             self._log(exempted(self._client, reason), Action.ACCEPT, "")
             return int(Milter.ACCEPT)
         if self._client is not None:
@@ -107,6 +113,7 @@ class Session:
         """Begin a message; one of an authenticated submitter is not judged."""
         self._message = _Message(_bare(sender), self._context.getsymval("i"))
         if self._house.policy.allow.authenticated and self._context.getsymval("{auth_authen}"):
+            self._house.metrics.exempted(Exemption.AUTHENTICATED)
             self._log(exempted(self._client, Exemption.AUTHENTICATED), Action.ACCEPT, "")
             return int(Milter.ACCEPT)
         return int(Milter.CONTINUE)
@@ -116,19 +123,19 @@ class Session:
         address = _bare(recipient)
         exempt = self._house.policy.allow.recipient(address)
         if exempt:
+            self._house.metrics.exempted(Exemption.RECIPIENT)
             verdict = exempted(self._client, Exemption.RECIPIENT)
             whole = self._message.action
         else:
             verdict = self._judge()
             whole = verdict.action
-        action = self._enforced(verdict.action)
+        action = verdict.action if self._house.policy.enforce else Action.ACCEPT
         if self._house.policy.enforce and not may_share(self._message.first_exempt, exempt, whole):
-            self._log(verdict, Action.DEFER, address)
+            self._decide(verdict, Action.DEFER, address)
             return self._refuse(replies.separately())
-        self._log(verdict, action, address)
+        self._decide(verdict, action, address)
         if action in (Action.DEFER, Action.REJECT):
-            addresses = {one.name: one.look_up_address(verdict.client) for one in self._house.policy.lists if verdict.client}
-            return self._refuse(replies.refusal(verdict, action, addresses))
+            return self._refuse(replies.refusal(verdict, action, self._addresses(verdict)))
         if self._message.first_exempt is None:
             self._message.first_exempt = exempt
         if not exempt:
@@ -147,6 +154,7 @@ class Session:
         """Finish a message: remove forged headers, add ours, quarantine or discard."""
         message, verdict = self._message, self._verdict
         self._message = _Message()
+        self._house.metrics.finished(message.action)
         if not self._house.policy.enforce:
             return int(Milter.CONTINUE)
         if message.action is Action.DISCARD:
@@ -173,6 +181,9 @@ class Session:
         if inquiry is not None:
             lookups = inquiry.close()
             self._house.cache.keep(inquiry.client, inquiry.evidence, [lookup.place for lookup in lookups])
+            lists = self._house.panels[inquiry.client.version].lists
+            for lookup in lookups:
+                self._house.metrics.looked_up(lists[lookup.place].name, lookup.answer, lookup.seconds)
         return int(Milter.CONTINUE)
 
     def _ask(self, client: Client) -> None:
@@ -180,6 +191,7 @@ class Session:
         known = self._house.cache.recall(client, len(resolver.lists))
         self._inquiry = resolver.ask(client, known)
         self._cached = not self._inquiry.pending
+        self._house.metrics.cached(self._cached)
 
     def _judge(self) -> Verdict:
         """Form the verdict, once for the whole connection."""
@@ -190,10 +202,21 @@ class Session:
                 panel = self._house.panels[self._inquiry.client.version]
                 self._waited = self._inquiry.wait(panel.settled)
                 self._verdict = panel.judge(self._client, self._inquiry.evidence)
+                if self._verdict.observed:
+                    self._observed = panel.observing().judge(self._client, self._inquiry.evidence).action
+            self._house.metrics.judged(self._verdict, self._waited)
         return self._verdict
 
-    def _enforced(self, action: Action) -> Action:
-        return action if self._house.policy.enforce else Action.ACCEPT
+    def _decide(self, verdict: Verdict, done: Action, recipient: str) -> None:
+        """Count and log what is done with a recipient."""
+        self._house.metrics.decided(verdict, done)
+        if verdict.exempt is None and (self._observed is not None or not self._house.policy.enforce):
+            self._house.metrics.observed(verdict.action if self._observed is None else self._observed)
+        self._log(verdict, done, recipient)
+
+    def _addresses(self, verdict: Verdict) -> dict[str, str]:
+        client = verdict.client
+        return {one.name: one.look_up_address(client) for one in self._house.policy.lists} if client else {}
 
     def _tells(self, action: Action) -> bool:
         return self._house.add_headers == "always" or (

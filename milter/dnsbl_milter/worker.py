@@ -9,6 +9,7 @@ leaves by `os._exit`. Python's signal handlers never run while the main thread i
 takes SIGHUP, SIGTERM and SIGINT as "stop at once"; so workers are told by pipes, and never by signals.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -25,26 +26,30 @@ import Milter
 from dnsbl_milter import log
 from dnsbl_milter.cache import Cache, Lives
 from dnsbl_milter.configuration import Configuration
+from dnsbl_milter.metrics import Metrics
 from dnsbl_milter.resolver import Resolver
 from dnsbl_milter.session import ACTIONS, House, Session
 
 NAME = "dnsbl-milter"
+
+PING = b"p"
+"""The supervisor's question whether we are alive; any other word, and the end of the pipe, means to drain."""
+_ALIVE = b"."
 
 QUIET_SECONDS = 1.0
 """A connection that libmilter has accepted and not yet negotiated is invisible to callbacks; a worker that leaves
 without this much quiet breaks it (20 of 20 tries broken without, none with)."""
 
 
-def serve(configuration: Configuration, listening: socket.socket, control: int, ready: int) -> NoReturn:
-    """Serve sessions until told to drain; `control` ends or says so, `ready` is told when serving begins."""
+def serve(configuration: Configuration, listening: socket.socket, control: int, signs: int) -> NoReturn:
+    """Serve sessions until told to drain by `control`; the first sign of life on `signs` is that serving begins."""
     # libmilter's own thread must be the only one that these reach: before the first thread, or the process dies unclean.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGTERM, signal.SIGINT))
     sessions = _Sessions(open_house(configuration))
     sessions.register()
     descriptor = _take_over(listening)
-    threading.Thread(target=_obey, args=(control, descriptor, sessions), name="control", daemon=True).start()
-    os.write(ready, b"\n")
-    os.close(ready)
+    threading.Thread(target=_obey, args=(control, signs, descriptor, sessions), name="control", daemon=True).start()
+    os.write(signs, _ALIVE)
     Milter.main()
     # Only a signal or a fault of libmilter's ends it.
     log.error("worker stopped by libmilter", pid=os.getpid())
@@ -66,8 +71,14 @@ def open_house(configuration: Configuration) -> House:
             for version, panel in panels.items()
         },
         cache=Cache(settings.cache.clients, lives, time.monotonic),
+        metrics=Metrics(policy.lists),
         add_headers=settings.headers.add,
     )
+
+
+def libmilter_version() -> str:
+    """Return the version of the libmilter in use."""
+    return ".".join(map(str, Milter.getversion()))
 
 
 class _Sessions:
@@ -84,15 +95,31 @@ class _Sessions:
         Milter.set_flags(ACTIONS)
         # pymilter's own default for an exception is a 451: a bug of ours would delay everybody's mail.
         Milter.set_exception_policy(Milter.CONTINUE)
-        Milter.set_connect_callback(_guarded("connect", Session.connect))
-        Milter.set_helo_callback(_guarded("hello", Session.hello))
-        Milter.set_envfrom_callback(_guarded("envfrom", lambda session, *words: session.envfrom(_text(words[0]))))
-        Milter.set_envrcpt_callback(_guarded("envrcpt", lambda session, *words: session.envrcpt(_text(words[0]))))
-        Milter.set_header_callback(_guarded("header", lambda session, name, _: session.header(_text(name))))
-        Milter.set_eom_callback(_guarded("eom", Session.eom))
-        Milter.set_abort_callback(_guarded("abort", Session.abort))
+        Milter.set_connect_callback(self._guarded("connect", Session.connect))
+        Milter.set_helo_callback(self._guarded("hello", Session.hello))
+        Milter.set_envfrom_callback(self._guarded("envfrom", lambda session, *words: session.envfrom(_text(words[0]))))
+        Milter.set_envrcpt_callback(self._guarded("envrcpt", lambda session, *words: session.envrcpt(_text(words[0]))))
+        Milter.set_header_callback(self._guarded("header", lambda session, name, _: session.header(_text(name))))
+        Milter.set_eom_callback(self._guarded("eom", Session.eom))
+        Milter.set_abort_callback(self._guarded("abort", Session.abort))
         Milter.set_close_callback(self._close)
         Milter.register(NAME, negotiate=self._negotiate)
+
+    def _guarded(self, name: str, call: Callable[..., int]) -> Callable[..., int]:
+        """Return a callback that turns an exception of ours into "carry on": a bug must not cost anybody mail."""
+
+        def callback(context: Any, *arguments: Any) -> int:
+            try:
+                return call(context.getpriv(), *arguments)
+            except Exception:  # noqa: BLE001  a bug of ours must not reach libmilter; it is logged
+                return self._failed(name)
+
+        return callback
+
+    def _failed(self, callback: str) -> int:
+        self._house.metrics.failed(callback)
+        log.error("callback failed", exc_info=True, callback=callback)
+        return int(Milter.CONTINUE)
 
     def wait_until_done(self) -> None:
         """Return when no session is open and none has come or gone for a while."""
@@ -117,29 +144,12 @@ class _Sessions:
         try:
             return int(session.close())
         except Exception:  # noqa: BLE001  a bug of ours must not reach libmilter; it is logged
-            return _failed("close")
+            return self._failed("close")
         finally:
             with self._changed:
                 self._open.discard(session)
                 self._last_change = time.monotonic()
                 self._changed.notify_all()
-
-
-def _guarded(name: str, call: Callable[..., int]) -> Callable[..., int]:
-    """Return a callback that turns an exception of ours into "carry on": a bug must not cost anybody mail."""
-
-    def callback(context: Any, *arguments: Any) -> int:
-        try:
-            return call(context.getpriv(), *arguments)
-        except Exception:  # noqa: BLE001  a bug of ours must not reach libmilter; it is logged
-            return _failed(name)
-
-    return callback
-
-
-def _failed(callback: str) -> int:
-    log.error("callback failed", exc_info=True, callback=callback)
-    return int(Milter.CONTINUE)
 
 
 def _text(word: bytes | str) -> str:
@@ -180,9 +190,11 @@ def _is_listening(descriptor: int) -> bool:
         return False
 
 
-def _obey(control: int, descriptor: int, sessions: _Sessions) -> NoReturn:
-    """Wait for the word to drain, or for the supervisor's end, and leave when the last session has ended."""
-    os.read(control, 1)
+def _obey(control: int, signs: int, descriptor: int, sessions: _Sessions) -> NoReturn:
+    """Give signs of life until told to drain, or until the supervisor is gone; leave when the last session has ended."""
+    while os.read(control, 1) == PING:
+        with contextlib.suppress(OSError):
+            os.write(signs, _ALIVE)
     idle, _kept_open = os.pipe()
     os.dup2(idle, descriptor, inheritable=False)
     sessions.wait_until_done()

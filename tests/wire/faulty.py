@@ -328,7 +328,9 @@ def _packet(question: Question, reply: Reply) -> bytes:
     packet = answer.to_wire(max_size=65535)
     if reply.mixed_case:
         end = len(question.packet)
-        mixed = bytes(octet ^ 0x20 if place % 2 and chr(octet).isalpha() else octet for place, octet in enumerate(packet[12:end]))
+        mixed = bytes(
+            octet ^ 0x20 if place % 2 and chr(octet).isalpha() else octet for place, octet in enumerate(packet[12:end])
+        )
         packet = packet[:12] + mixed + packet[end:]
     if reply.wrong_identifier:
         packet = struct.pack("!H", question.identifier ^ 0x5555) + packet[2:]

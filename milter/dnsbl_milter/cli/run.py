@@ -20,6 +20,6 @@ def run(path: Path | None) -> None:
     configuration = configured(path)
     log.start(configuration.settings.log.format, configuration.settings.log.level)
     try:
-        sys.exit(supervisor.run(configuration))
+        sys.exit(supervisor.run(configuration, path))
     except ListenError as fault:
         fail(f"{configuration.source}: {fault}")

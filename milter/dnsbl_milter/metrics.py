@@ -1,0 +1,217 @@
+"""What is counted: every metric, its labels and their values, declared here and nowhere else.
+
+Floor 2: the home of prometheus-client. Labels never hold a client, an address or a key.
+
+Workers write into files of their own, which the monitor reads and adds up (multiprocess mode). As process identifier
+serves a small number that the supervisor hands out and takes back at death: with process ids the files would
+pile up for ever, and two living processes on one number would lose counts (2,000 read as 1,352).
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, exposition, values
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from dnsbl_policy.actions import Action
+from dnsbl_policy.allow import Exemption
+from dnsbl_policy.answers import Answer, Clear, Listed
+from dnsbl_policy.lists import DnsList
+from dnsbl_policy.scoring import Verdict
+
+OUTCOMES = ("listed", "clear", "timeout", "servfail", "refused", "blocked", "invalid")
+DROPS = (Action.DEFER, Action.QUARANTINE, Action.REJECT, Action.DISCARD)
+MEMORY = ("deferred", "early", "passed", "known", "unavailable")
+PROOFS = ("sane", "failed", "unanswered")
+CALLBACKS = ("negotiate", "connect", "hello", "envfrom", "envrcpt", "header", "eom", "abort", "close")
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_SCORES = (-10, -5, -2, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20)
+
+Labels = tuple[str, ...]
+
+
+def make_folder() -> Path:
+    """Return an empty folder for the counters of a daemon that starts, in the runtime directory if there is one."""
+    runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    made = Path(tempfile.mkdtemp(prefix="metrics-", dir=runtime or None))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(made)
+    return made
+
+
+def share_as(number: int) -> None:
+    """Write the counters that this process makes from now on to the files of this number.
+
+    prometheus-client decides at import whether to share, when nobody knows the number and the folder yet.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]  # untyped there
+
+
+class Metrics:
+    """The counters of one process. Every label value is resolved and born at zero here, and never looked up again."""
+
+    def __init__(self, lists: Iterable[DnsList]) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        names = list(dict.fromkeys(one.name for one in lists))
+        labels = [(one.name, rule.label) for one in lists for rule in one.rules]
+        actions = [(str(action),) for action in Action]
+        drops = [(str(action), name) for action in DROPS for name in names]
+        tags = [(str(Action.TAG), name) for name in names]
+        softened = [(str(hard), str(mild)) for hard in DROPS for mild in DROPS if mild < hard]
+        by_list = [(name,) for name in names]
+
+        self.connections = Counter("dnsbl_connections", "SMTP connections.", registry=self._registry)
+        self._exempt = self._counters("exempt", "Not judged, by why not.", ["reason"], [(why,) for why in Exemption])
+        self._recipients = self._counters("recipients", "Recipients, by what was done.", ["action"], actions)
+        self._messages = self._counters("messages", "Messages seen to the end, by what was done.", ["action"], actions)
+        self._drops = self._counters("drops", "Recipients kept out, by contributing list.", ["action", "list"], drops)
+        self._decisive = self._counters(
+            "decisive", "Actions that would have been milder without the list.", ["action", "list"], [*tags, *drops]
+        )
+        self._observed = self._counters(
+            "observed", "What observe mode or lists on observation would have done.", ["action"], actions
+        )
+        self._hits = self._counters("list_hits", "Clients that a list lists.", ["list", "label"], labels)
+        self._lookups = self._counters(
+            "lookups", "Questions, by what became of them.", ["list", "outcome"], [(n, o) for n in names for o in OUTCOMES]
+        )
+        self._lookup_seconds = self._histograms("lookup_seconds", "How long a list took.", ["list"], by_list, _SECONDS)
+        self._wait = Histogram(
+            "dnsbl_wait_seconds", "What a recipient waited.", buckets=_SECONDS, registry=self._registry
+        )
+        self._score = Histogram("dnsbl_score", "Scores of recipients.", buckets=_SCORES, registry=self._registry)
+        self._memory = self._counters("memory", "What memory said of deferrals.", ["result"], [(r,) for r in MEMORY])
+        self._cache = self._counters("cache_lookups", "Clients found in the cache.", ["result"], [("hit",), ("miss",)])
+        self._proofs = self._counters(
+            "proofs", "Proofs asked of lists before a drop.", ["list", "result"], [(n, r) for n in names for r in PROOFS]
+        )
+        self._softened = self._counters("softened", "Actions that silence made milder.", ["from", "to"], softened)
+        self._errors = self._counters(
+            "callback_errors", "Faults of ours; mail passed.", ["callback"], [(name,) for name in CALLBACKS]
+        )
+
+    def exempted(self, reason: Exemption) -> None:
+        """Count a client, message or recipient that is not judged."""
+        self._exempt[(reason,)].inc()
+
+    def cached(self, hit: bool) -> None:
+        """Count a client that was, or was not, known to the last list."""
+        self._cache[("hit" if hit else "miss",)].inc()
+
+    def looked_up(self, name: str, answer: Answer, seconds: float | None) -> None:
+        """Count what became of a question to a list."""
+        outcome = (
+            "listed" if isinstance(answer, Listed) else "clear" if isinstance(answer, Clear) else str(answer.why)
+        )
+        self._lookups[(name, outcome)].inc()
+        if seconds is not None:
+            self._lookup_seconds[(name,)].observe(seconds)
+
+    def judged(self, verdict: Verdict, waited: float) -> None:
+        """Count the verdict on a connection: what lists said, and what their saying it cost in seconds."""
+        for contribution in (*verdict.contributions, *verdict.observed):
+            self._hits[(contribution.list, contribution.label)].inc()
+        self._wait.observe(waited)
+
+    def decided(self, verdict: Verdict, done: Action) -> None:
+        """Count a recipient."""
+        self._recipients[(str(done),)].inc()
+        if verdict.exempt is not None:
+            return
+        self._score.observe(verdict.score / 100)
+        if done is Action.ACCEPT:
+            return
+        for name in verdict.decisive:
+            self._decisive[(str(done), name)].inc()
+        if done in DROPS:
+            for name in verdict.accusers:
+                self._drops[(str(done), name)].inc()
+        if verdict.softened:
+            self._softened[(str(verdict.asked), str(done))].inc()
+
+    def observed(self, action: Action) -> None:
+        """Count what would have been done if observation were over."""
+        self._observed[(str(action),)].inc()
+
+    def finished(self, action: Action) -> None:
+        """Count a message seen to its end."""
+        self._messages[(str(action),)].inc()
+
+    def remembered(self, result: str) -> None:
+        """Count what memory said of a deferral."""
+        self._memory[(result,)].inc()
+
+    def proved(self, name: str, result: str) -> None:
+        """Count a list's answer to a proof."""
+        self._proofs[(name, result)].inc()
+
+    def failed(self, callback: str) -> None:
+        """Count a fault of ours."""
+        self._errors[(callback,)].inc()
+
+    def _counters(self, name: str, says: str, labels: Sequence[str], born: Iterable[Labels]) -> dict[Labels, Counter]:
+        parent = Counter(f"dnsbl_{name}", says, labels, registry=self._registry)
+        return {tuple(label): parent.labels(*label) for label in born}
+
+    def _histograms(
+        self, name: str, says: str, labels: Sequence[str], born: Iterable[Labels], buckets: Sequence[float]
+    ) -> dict[Labels, Histogram]:
+        parent = Histogram(f"dnsbl_{name}", says, labels, buckets=buckets, registry=self._registry)
+        return {tuple(label): parent.labels(*label) for label in born}
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A value that holds now: its name without the prefix, what it says, and its samples by label values."""
+
+    name: str
+    says: str
+    labels: tuple[str, ...]
+    samples: Sequence[tuple[Labels, float]]
+    counter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Scrape(Collector):
+    folder: Path
+    gauges: Sequence[Gauge]
+
+    def collect(self) -> Iterator[Metric]:
+        yield from MultiProcessCollector(None, str(self.folder)).collect()  # type: ignore[no-untyped-call]  # untyped there
+        for gauge in self.gauges:
+            family = CounterMetricFamily if gauge.counter else GaugeMetricFamily
+            metric = family(f"dnsbl_{gauge.name}", gauge.says, labels=gauge.labels)
+            for labels, value in gauge.samples:
+                metric.add_metric(labels, value)
+            yield metric
+
+
+def render(folder: Path, gauges: Sequence[Gauge], accept: str) -> tuple[bytes, str]:
+    """Return what a scrape reads, and its content type: the workers' counters added up, and the gauges of the moment.
+
+    OpenMetrics where the reader asks for it.
+    """
+    encoder, content_type = exposition.choose_encoder(accept)
+    return encoder(_Scrape(folder, gauges)), content_type
+
+
+def totals(folder: Path) -> dict[tuple[str, Labels], float]:
+    """Return every counter by its name without prefix and its label values, added up over all workers."""
+    scrape = _Scrape(folder, ())
+    return {
+        (sample.name.removeprefix("dnsbl_"), tuple(sample.labels.values())): sample.value
+        for metric in scrape.collect()
+        for sample in metric.samples
+    }
+
+
+def build_info(version: str, libmilter: str) -> Gauge:
+    """Return the gauge that tells what runs."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    return Gauge("build_info", "What runs.", ("version", "python", "libmilter"), [((version, python, libmilter), 1)])

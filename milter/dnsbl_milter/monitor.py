@@ -1,0 +1,127 @@
+"""The monitor: serves metrics, the state of health and the status page, in a process of its own.
+
+Floor 4: standard library only. A scrape costs the workers nothing: their counters lie in shared files.
+"""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dnsbl_milter import __version__, log, metrics, worker
+from dnsbl_milter.board import Board, Fact
+from dnsbl_milter.configuration import Configuration
+from dnsbl_milter.metrics import Gauge
+
+PATIENCE_SECONDS = 10
+"""For a reader to send its request and take its answer."""
+
+Page = Callable[[str], tuple[HTTPStatus, str, bytes]]
+"""From the Accept header to a status, a content type and a body."""
+
+
+def serve(
+    configuration: Configuration, web: socket.socket | None, board: Board, folder: Path, control: int, signs: int
+) -> NoReturn:
+    """Serve until the supervisor says otherwise, or is gone."""
+    watch = Watch(configuration, board, folder)
+    if web is not None:
+        server = _Server(web, watch)
+        threading.Thread(target=server.serve_forever, name="web", daemon=True).start()
+    os.write(signs, b".")
+    while os.read(control, 1) == worker.PING:
+        os.write(signs, b".")
+    os._exit(0)
+
+
+class Watch:
+    """What the monitor knows, and shows."""
+
+    def __init__(self, configuration: Configuration, board: Board, folder: Path) -> None:
+        self._configuration = configuration
+        self._board = board
+        self._folder = folder
+        self.pages: dict[str, Page] = {"/metrics": self._metrics, "/healthz": self._health}
+
+    def gauges(self) -> list[Gauge]:
+        """Return what holds at this moment."""
+        board = self._board
+        return [
+            metrics.build_info(__version__, worker.libmilter_version()),
+            Gauge(
+                "workers",
+                "Worker processes.",
+                ("state",),
+                [(("serving",), board[Fact.SERVING]), (("draining",), board[Fact.DRAINING])],
+            ),
+            Gauge("worker_restarts", "Workers that died.", (), [((), board[Fact.RESTARTS])], counter=True),
+            Gauge(
+                "config_last_reload_successful",
+                "Whether the last reload took effect.",
+                (),
+                [((), board[Fact.RELOAD_SUCCESSFUL])],
+            ),
+            Gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "When the policy in force was loaded.",
+                (),
+                [((), board[Fact.RELOADED_AT])],
+            ),
+        ]
+
+    def _metrics(self, accept: str) -> tuple[HTTPStatus, str, bytes]:
+        text, content_type = metrics.render(self._folder, self.gauges(), accept)
+        return HTTPStatus.OK, content_type, text
+
+    def _health(self, _accept: str) -> tuple[HTTPStatus, str, bytes]:
+        serving = int(self._board[Fact.SERVING])
+        document = {
+            "status": "ok" if serving else "no worker serves",
+            "workers": {"serving": serving, "draining": int(self._board[Fact.DRAINING])},
+            "reload_successful": bool(self._board[Fact.RELOAD_SUCCESSFUL]),
+        }
+        status = HTTPStatus.OK if serving else HTTPStatus.SERVICE_UNAVAILABLE
+        return status, "application/json", json.dumps(document).encode()
+
+
+class _Server(ThreadingHTTPServer):
+    """An HTTP server on a socket that is already open."""
+
+    daemon_threads = True
+
+    def __init__(self, web: socket.socket, watch: Watch) -> None:
+        super().__init__(web.getsockname()[:2], _Request, bind_and_activate=False)
+        self.socket.close()
+        self.socket = web
+        self.watch = watch
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log a fault in one line instead of printing it."""
+        log.error("page failed", exc_info=True)
+
+
+class _Request(BaseHTTPRequestHandler):
+    timeout = PATIENCE_SECONDS
+    server: _Server
+    server_version = "dnsbl-milter"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        page = self.server.watch.pages.get(self.path.partition("?")[0])
+        if page is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        status, content_type, body = page(self.headers.get("Accept", ""))
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing: a scrape is no event."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
+from mailhost.events import read_event
+from mailhost.policies import SOCKET
 from mailhost.process import Process, wait_until
 
 ROOT = Path(__file__).parents[2]
-SOCKET = "local:/run/dnsbl-milter/milter.sock"
 
 
 def environment() -> dict[str, str]:
@@ -33,17 +37,21 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 class Daemon:
-    """`dnsbl-milter run`, and the lines it logs."""
+    """`dnsbl-milter run`, the lines it logs, and what its workers hold open."""
 
-    def __init__(self, folder: Path, configuration: str) -> None:
-        """Write the configuration, start the daemon, and return once every worker serves."""
+    def __init__(self, folder: Path, configuration: str, *, wrapper: Sequence[str] = ()) -> None:
+        """Write the configuration, start the daemon, and return once every worker serves.
+
+        The wrapper is a command that runs it in its own way, such as setpriv.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.configuration = folder / "dnsbl-milter.toml"
         self.configuration.write_text(configuration)
+        self.socket = str(tomllib.loads(configuration).get("milter", {}).get("socket", SOCKET))
         self._log = folder / "dnsbl-milter.log"
         self._log.unlink(missing_ok=True)
         self.process = Process(
-            [sys.executable, "-m", "dnsbl_milter", "run", "--config", self.configuration],
+            [*wrapper, sys.executable, "-m", "dnsbl_milter", "run", "--config", self.configuration],
             self._log,
             lambda: any(line.startswith("serving") or '"event": "serving"' in line for line in self.log()),
             environment=environment(),
@@ -51,11 +59,16 @@ class Daemon:
 
     def log(self) -> list[str]:
         """Return what it has logged so far, line by line."""
-        return self._log.read_text(errors="replace").splitlines()
+        # Not splitlines(): that ends a line at a form feed and more, where nothing but a newline ends one.
+        return self._log.read_text(errors="surrogateescape").split("\n")[:-1]
 
     def decisions(self) -> list[str]:
         """Return its lines about decisions."""
         return [line for line in self.log() if line.startswith("decision ")]
+
+    def events(self, start: int = 0) -> list[dict[str, object]]:
+        """Return what it has logged from a line on; raise ValueError if a line is broken."""
+        return [read_event(line) for line in self.log()[start:]]
 
     def wait_for_log(self, text: str, deadline: float = 10.0) -> str:
         """Return the first line that holds a text, once there is one."""
@@ -64,14 +77,42 @@ class Daemon:
 
     def workers(self) -> list[int]:
         """Return the process identifiers of its children."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        return children(self.process.pid)
+
+    def sessions(self) -> dict[int, int]:
+        """Return how many of Sendmail's connections each worker holds."""
+        connections = _connections(self.socket)
+        return {pid: len(connections & _inodes(pid)) for pid in self.workers()}
+
+    def unread(self) -> int:
+        """Return how many bytes Sendmail has sent that no worker has read yet; for inet: and inet6: only."""
+        return sum(received for _, port, received in _tcp() if port == _port(self.socket))
+
+    def lookups(self) -> dict[int, int]:
+        """Return how many UDP sockets each worker holds: every one belongs to a session that is open."""
+        datagrams = {row[9] for table in ("udp", "udp6") for row in _table(table)}
+        return {pid: len(datagrams & _inodes(pid)) for pid in self.workers()}
+
+    def descriptors(self) -> dict[int, int]:
+        """Return how many descriptors each worker has open."""
+        return {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.workers()}
+
+    def wait_until_idle(self, deadline: float = 10.0) -> None:
+        """Return once no worker holds a connection; a session ends a little after its client is gone."""
+        wait_until(lambda: not any(self.sessions().values()), deadline, "the milter has no session")
 
     def explain(self, *arguments: str) -> dict[str, object]:
         """Return what `explain --json` says under its configuration."""
         done = command("explain", "--config", self.configuration, "--json", *arguments)
         document: dict[str, object] = json.loads(done.stdout)
         return document
+
+    def wait_until_ended(self, deadline: float) -> int:
+        """Return its status, once it and its workers have ended."""
+        workers = self.workers() if self.process.alive else []
+        wait_until(lambda: not self.process.alive, deadline, "the milter has ended")
+        wait_until(lambda: not any(map(_exists, workers)), deadline, "its workers have ended")
+        return self.process.status or 0
 
     def kill(self) -> None:
         """End it and its workers as a crash would."""
@@ -83,4 +124,48 @@ class Daemon:
         """End it as systemd would, and its workers whatever state they are in."""
         workers = self.workers() if self.process.alive else []
         self.process.stop(patience)
-        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), patience, "its workers have ended")
+        wait_until(lambda: not any(map(_exists, workers)), patience, "its workers have ended")
+
+
+def children(pid: int) -> list[int]:
+    """Return the process identifiers of a process's children; none once it has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def _inodes(pid: int) -> set[str]:
+    """Return the inodes of the sockets that a process has open."""
+    inodes: set[str] = set()
+    with contextlib.suppress(FileNotFoundError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since
+                target = str(entry.readlink())
+                inodes.add(target.removeprefix("socket:[").removesuffix("]"))
+    return inodes
+
+
+def _connections(socket: str) -> set[str]:
+    """Return the inodes of the connections to a milter's socket, on its own side."""
+    if socket.startswith("local:"):
+        rows = [row for row in _table("unix") if row[7:] == [socket.removeprefix("local:")]]
+        return {inode for *_, state, inode, _path in rows if state == "03"}
+    return {inode for inode, port, _ in _tcp() if port == _port(socket)}
+
+
+def _tcp() -> list[tuple[str, int, int]]:
+    """Return inode, local port and unread bytes of every TCP connection."""
+    rows = [row for table in ("tcp", "tcp6") for row in _table(table) if row[3] != "0A"]
+    return [(row[9], int(row[1].rpartition(":")[2], 16), int(row[4].rpartition(":")[2], 16)) for row in rows]
+
+
+def _port(socket: str) -> int:
+    return int(socket.split(":")[1].partition("@")[0])
+
+
+def _table(name: str) -> list[list[str]]:
+    return [line.split() for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]

@@ -89,10 +89,19 @@ class Process:
         """Whether the child still runs (or is paused)."""
         return self._child.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """The status it ended with, or None while it runs; negative if a signal ended it."""
+        return self._child.poll()
+
     def tail(self) -> str:
         """Return the last lines of the log, for an error message."""
         lines = self.log.read_text(errors="replace").splitlines()[-TAIL:]
         return "\n".join([f"--- last lines of {self.log}", *lines])
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the child alone."""
+        self._child.send_signal(number)
 
     def hang_up(self) -> None:
         """Send SIGHUP to the child, which makes a server read its files again."""

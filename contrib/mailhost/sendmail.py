@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
+from typing import IO
 
 from mailhost import syslog
 from mailhost.clients import MAIL_HOST6
@@ -159,6 +160,20 @@ class MailHost:
         self._run("-qQ", f"-qI{queue_id}", "-Q")
         self.run_queue()
 
+    def talk(self, *commands: str) -> list[str]:
+        """Speak SMTP with a Sendmail on standard input, as a mail program on this host may; return the replies."""
+        argv = [self._sendmail, "-C", self._configuration, "-bs"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            replies = [_reply(child.stdout)]
+            # Each after the reply to the last: Sendmail refuses to listen to those who do not.
+            for command in commands:
+                child.stdin.write(command.replace("\n", "\r\n").encode("latin-1") + b"\r\n")
+                child.stdin.flush()
+                replies.append(_reply(child.stdout))
+        return replies
+
     def log(self) -> list[str]:
         """Return the lines of the system log, Sendmail's and everyone's in the enclosure."""
         return self._syslog.read_text(errors="replace").splitlines() if self._syslog.exists() else []
@@ -200,6 +215,13 @@ class MailHost:
             any(fields[1].endswith(suffix) and fields[3] == "0A" for fields in map(str.split, table.splitlines()))
             for table in (Path("/proc/net/tcp").read_text(), Path("/proc/net/tcp6").read_text())
         )
+
+
+def _reply(lines: IO[bytes]) -> str:
+    """Read a reply, and return its last line."""
+    while (line := lines.readline().decode("latin-1").rstrip())[3:4] == "-":
+        pass
+    return line
 
 
 def _output(argv: list[str], given: str = "") -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import socket
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -59,6 +60,12 @@ class Outcome:
         return self.message is not None and self.message.positive
 
     @property
+    def queue_id(self) -> str:
+        """The identifier that Sendmail gave the message it took."""
+        assert self.message is not None
+        return self.message.text.split()[1]
+
+    @property
     def last(self) -> Reply:
         """The reply that decided: the final one, or else the first refusal."""
         stages = [self.greeting, self.helo, self.auth, self.mail, *self.recipients.values(), self.data, self.message]
@@ -102,6 +109,11 @@ class Client:
         """Close the connection without a word."""
         self._lines.close()
         self._socket.close()
+
+    def reset(self) -> None:
+        """Close the connection as a client does that crashes: without the end that TCP has for it."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
 
     def send(self, *lines: str) -> None:
         """Send lines in one packet, without waiting for replies."""

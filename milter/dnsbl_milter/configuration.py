@@ -8,11 +8,12 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dnsbl_milter import faults
+from dnsbl_milter import faults, memory
 from dnsbl_milter.faults import Findings
 from dnsbl_milter.listen import Endpoint, parse_endpoint
 from dnsbl_milter.listing import UNUSABLE, read_lists
@@ -83,6 +84,7 @@ def parse(text: str, source: str) -> Configuration:
     return configuration
 
 
+@cache
 def catalog() -> Catalog:
     """Return the packaged catalog of public lists."""
     return parse_catalog(resources.files("dnsbl_policy").joinpath("catalog.toml").read_text("utf-8"))
@@ -181,6 +183,9 @@ def _cross_check(settings: Settings, source: str, found: Findings) -> Configurat
         if cap <= 0:
             found.faults.append((_path("groups", name, "cap"), f"{written(cap)}: expected more than 0"))
     _check_times(settings, found)
+    if unusable := memory.url_fault(settings.memory):
+        found.faults.append(("memory.url", unusable))
+    found.warnings += memory.unreadable(settings.memory)
     nameservers = tuple(parse_nameserver(text) for text in settings.dns.nameservers)
     if not nameservers and policy.lists and not found.faulty("dns", "nameservers"):
         try:

@@ -6,18 +6,24 @@ Floor 2: standard library only.
 import json
 import logging
 import re
+import select
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]*", re.ASCII)
 """Printable ASCII without space, quote, equals sign and backslash: what needs no quotes in logfmt."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+PATIENCE_SECONDS = 1.0
+"""How long a line waits for a reader that does not read."""
 
 _logger = logging.getLogger("dnsbl_milter")
 
 
 def start(form: Literal["logfmt", "json"], level: str) -> None:
     """Send events to stderr from now on, in this form and from this level up."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Lossy(sys.stderr)
     handler.setFormatter(_Lines(form))
     _logger.handlers[:] = [handler]
     _logger.setLevel(level.upper())
@@ -49,6 +55,34 @@ def _log(level: int, event: str, fields: dict[str, object], *, exc_info: bool = 
         _logger.log(level, event, extra={"fields": fields}, exc_info=exc_info)
 
 
+class _Lossy(logging.StreamHandler[TextIO]):
+    """Loses lines while nobody reads them: a pipe that is full must not stop the mail."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Only the first line waits; the ones behind it would add up.
+        if not self._writable(0 if self._lost else PATIENCE_SECONDS):
+            self._lost += 1
+            return
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            head = {"name": record.name, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "log lines lost"}
+            super().emit(logging.makeLogRecord(head | {"fields": {"lines": lost}}))
+        super().emit(record)
+
+    def _writable(self, seconds: float) -> bool:
+        try:
+            descriptor = self.stream.fileno()
+        except (AttributeError, OSError, ValueError):  # nothing that could be full
+            return True
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        return bool(poll.poll(seconds * 1000))
+
+
 class _Lines(logging.Formatter):
     """Writes a record as one line."""
 
@@ -62,7 +96,7 @@ class _Lines(logging.Formatter):
             fields["traceback"] = self.formatException(record.exc_info)
         if self._json:
             head = {"time": round(record.created, 3), "level": record.levelname.lower(), "event": record.getMessage()}
-            return json.dumps(head | {name: _plain(value) for name, value in fields.items()})
+            return _escaped(head | {name: _plain(value) for name, value in fields.items()})
         # The event comes first, for people; its level only where it is not ordinary.
         level = "" if record.levelno == logging.INFO else f" level={record.levelname.lower()}"
         return record.getMessage() + level + "".join(f" {name}={quoted(value)}" for name, value in fields.items())
@@ -71,7 +105,7 @@ class _Lines(logging.Formatter):
 def quoted(value: object) -> str:
     """Write a value for logfmt: bare where it can be, else in quotes, control and non-ASCII characters escaped."""
     text = _text(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(_plain(text))
+    return text if _PLAIN.fullmatch(text) else _escaped(_plain(text))
 
 
 def _text(value: object) -> str:
@@ -84,6 +118,11 @@ def _text(value: object) -> str:
 
 def _plain(value: object) -> object:
     # A lone surrogate stands for a byte that was no UTF-8; JSON's \udcxx would be refused by strict readers.
-    if isinstance(value, str) and not value.isascii():
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return value if isinstance(value, str | int | float | bool | list | dict) or value is None else str(value)
+    if isinstance(value, str):
+        return _SURROGATE.sub(lambda found: f"\\x{ord(found.group()) & 0xFF:02x}", value)
+    return value if isinstance(value, int | float | bool | list | dict) or value is None else str(value)
+
+
+def _escaped(value: object) -> str:
+    # JSON leaves the one control character that is not below the space.
+    return json.dumps(value).replace("\x7f", "\\u007f")

@@ -243,6 +243,7 @@ class Session:
             low=written(verdict.low),
             high=written(verdict.high),
             lists=replies.lists_field(verdict.contributions),
+            observed=replies.lists_field(verdict.observed),
             unknown=",".join(f"{name}:{why}" for name, why in verdict.unknowns),
             exempt=verdict.exempt,
             decisive=",".join(verdict.decisive),

@@ -11,8 +11,6 @@ as of now, which neither lets a first attempt pass nor keeps anybody out until t
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
-from hashlib import blake2b
 from ipaddress import ip_network
 
 from dnsbl_policy.lists import Client
@@ -95,20 +93,13 @@ def attempt(before: Trace | None, now: float, terms: Terms) -> tuple[Recollectio
     return Recollection.DEFERRED, Trace(now)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Triplet:
     """What is remembered as one: a client's network, and the sender and recipient in the form that counts."""
 
     network: str
     sender: str
     recipient: str
-
-    @cached_property
-    def digest(self) -> bytes:
-        """Return 16 bytes for sender and recipient, however long they are and whatever is in them."""
-        # The length in front, for no character is sure to be in neither; a lone surrogate stands for a raw byte.
-        text = f"{len(self.sender)}:{self.sender}{self.recipient}"
-        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def triplet(client: Client, sender: str, recipient: str) -> Triplet:
@@ -132,7 +123,9 @@ def fold_sender(sender: str) -> str:
         local, domain = domain, ""
     for signed, folded in _SIGNED:
         local = signed.sub(folded, local)
-    local = _VERP.sub("-*", local)
+    # What a forwarder rewrote has a domain and a user in it that look like a recipient, and are the sender.
+    if not local.startswith(("srs0=", "srs1=")):
+        local = _VERP.sub("-*", local)
     local = _UUID.sub("*", local)
     local = _WORD.sub(_fold_word, local)
     return _STARS.sub("*", local) + at + domain.rstrip(".")

@@ -1,4 +1,4 @@
-"""The mail host that the tests of this ring share, started once where that takes long."""
+"""The mail host that the tests of this ring share, started anew only for a test that needs another one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,54 @@ from pathlib import Path
 
 import pytest
 
+from mailhost.daemon import Daemon
 from mailhost.lists import ListServer, sample_zones
 from mailhost.process import StartError, require_enclosure
 from mailhost.resolver import Resolver
 from mailhost.sendmail import MailHost
+from mailhost.site import Site
 
 FOLDER = Path("/run/mailhost")
+OpenSite = Callable[..., Site]
+
+
+class Keeper:
+    """Keeps a mail host and a milter running for as long as one test after the other wants the same."""
+
+    def __init__(self) -> None:
+        self.site: Site | None = None
+        self._wanted: tuple[object, ...] = ()
+        self._hosts: dict[tuple[str | None, str, str], MailHost] = {}
+
+    def open_site(self, policy: str, *, extra: str = "", delivery: str = "interactive", fresh: bool = False) -> Site:
+        wanted = (policy, extra, delivery)
+        if self.site is None or fresh or self._wanted != wanted or not self.site.daemon.process.alive:
+            self.close_daemon()
+            daemon = Daemon(FOLDER / "daemon", policy)
+            self._wanted = wanted
+            self.site = Site(self.open_host(daemon.socket, extra=extra, delivery=delivery), daemon)
+        self.site.forget()
+        return self.site
+
+    def open_host(self, milter: str | None, *, extra: str = "", delivery: str = "interactive") -> MailHost:
+        wanted = (milter, extra, delivery)
+        if wanted not in self._hosts:
+            self.close_host()
+            self._hosts[wanted] = MailHost(FOLDER / "sendmail", milter, extra=extra, delivery=delivery)
+        return self._hosts[wanted]
+
+    def close_daemon(self) -> None:
+        if self.site is not None:
+            self.site.daemon.kill()  # its way to stop is a matter for a test, and takes a second
+            self.site = None
+
+    def close_host(self) -> None:
+        while self._hosts:
+            self._hosts.popitem()[1].stop()
+
+    def close(self) -> None:
+        self.close_daemon()
+        self.close_host()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,20 +79,36 @@ def resolver(lists: ListServer) -> Iterator[Resolver]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def keeper(resolver: Resolver) -> Iterator[Keeper]:
+    kept = Keeper()
+    yield kept
+    kept.close()
+
+
 @pytest.fixture
-def start_mail_host(resolver: Resolver) -> Iterator[Callable[..., MailHost]]:
+def open_site(keeper: Keeper) -> Iterator[OpenSite]:
+    """Open the site that a test wants, with nothing in it; afterwards, see that the milter is sound."""
+    yield keeper.open_site
+    site = keeper.site
+    if site is None:
+        return
+    assert site.errors() == []
+    assert not any(event["event"] == "callback failed" for event in site.events())
+    site.daemon.wait_until_idle()
+    assert not any(site.daemon.lookups().values()), "a session that has ended left its sockets open"
+
+
+@pytest.fixture
+def start_mail_host(keeper: Keeper) -> Iterator[Callable[..., MailHost]]:
     """Start mail hosts as a test wants them; there is one at a time, the last."""
-    hosts: list[MailHost] = []
 
     def start(milter: str | None = None, *, extra: str = "", delivery: str = "interactive") -> MailHost:
-        while hosts:
-            hosts.pop().stop()
-        hosts.append(MailHost(FOLDER / "sendmail", milter, extra=extra, delivery=delivery))
-        return hosts[-1]
+        keeper.close()
+        return keeper.open_host(milter, extra=extra, delivery=delivery)
 
     yield start
-    while hosts:
-        hosts.pop().stop()
+    keeper.close()
 
 
 @pytest.fixture

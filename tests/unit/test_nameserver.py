@@ -2,6 +2,7 @@
 
 from functools import partial
 from ipaddress import ip_address
+from itertools import pairwise
 
 import dns.flags
 import dns.message
@@ -72,8 +73,15 @@ def test_a_faulty_nameserver_is_refused_with_what_is_expected(text, message):
 SYSTEMS = {
     "one": ("nameserver 192.0.2.53\n", ["192.0.2.53"]),
     "several, with all that stands beside them": (
-        "# a comment\ndomain example.net\nsearch a.example b.example\nnameserver 192.0.2.53\n"
-        "nameserver 2001:db8::53\nnameserver 127.0.0.53\noptions edns0 trust-ad ndots:2\n",
+        """\
+# a comment
+domain example.net
+search a.example b.example
+nameserver 192.0.2.53
+nameserver 2001:db8::53
+nameserver 127.0.0.53
+options edns0 trust-ad ndots:2
+""",
         ["192.0.2.53", "2001:db8::53", "127.0.0.53"],
     ),
     "link-local": ("nameserver fe80::1%eth0\n", ["fe80::1%eth0"]),
@@ -117,7 +125,7 @@ NAME = "7.2.0.192.bl.example.net."
 
 def chain(length):
     links = [NAME, *(f"{link}.example.org." for link in range(length))]
-    aliases = [(name, 300, "IN", "CNAME", target) for name, target in zip(links, links[1:], strict=False)]
+    aliases = [(name, 300, "IN", "CNAME", target) for name, target in pairwise(links)]
     return [*aliases, (links[-1], 200, "IN", "A", "127.0.0.2")]
 
 

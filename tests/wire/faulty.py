@@ -24,10 +24,10 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, Self
 
 import dns.flags
 import dns.message
@@ -125,7 +125,10 @@ class NameServer:
         """What went wrong in the server itself; raised when it is left."""
         self._questions: list[Question] = []
         self._heard = threading.Condition()
-        self._udp, self._tcp = _open(address, tcp)
+        self._udp, self._tcp = _open(address)
+        self._listens = tcp
+        if tcp:
+            self._tcp.listen(64)
         self._other = socket.socket(self._udp.family, socket.SOCK_DGRAM)
         self._other.bind((address, 0))
         self.port: int = self._udp.getsockname()[1]
@@ -135,7 +138,7 @@ class NameServer:
         self._talks: dict[int, socket.socket] = {}
         self._thread = threading.Thread(target=self._serve, name="name server", daemon=True)
 
-    def __enter__(self) -> "NameServer":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -173,15 +176,14 @@ class NameServer:
             self._wake.send(b"\n")
             self._thread.join()
         for each in (self._udp, self._other, self._wake, self._woken, self._tcp, *self._talks.values()):
-            if each is not None:
-                each.close()
+            each.close()
         self._talks.clear()
 
     def _serve(self) -> None:
         poll = select.poll()
         poll.register(self._udp, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
-        if self._tcp is not None:
+        if self._listens:
             poll.register(self._tcp, select.POLLIN)
         while True:
             patience = None if not self._due else max(self._due[0][0] - time.monotonic(), 0.0) * 1000
@@ -191,7 +193,7 @@ class NameServer:
             try:
                 if self._udp.fileno() in ready:
                     self._hear_datagram()
-                if self._tcp is not None and self._tcp.fileno() in ready:
+                if self._tcp.fileno() in ready:
                     talk = self._tcp.accept()[0]
                     self._talks[talk.fileno()] = talk
                     poll.register(talk, select.POLLIN)
@@ -230,10 +232,8 @@ class NameServer:
 
     def _later(self, delay: float, send: Callable[..., object], *what: object) -> None:
         def try_to_send() -> None:
-            try:
+            with suppress(OSError):  # whoever asked has gone
                 send(*what)
-            except OSError:
-                pass  # whoever asked has gone
 
         if delay:
             heapq.heappush(self._due, (time.monotonic() + delay, next(self._number), try_to_send))
@@ -246,7 +246,7 @@ class NameServer:
         name = asked.question[0].name.to_text(omit_final_dot=True).lower()
         kind = dns.rdatatype.to_text(asked.question[0].rdtype)
         zone = max((each for each in tuple(self.zones) if f".{name}".endswith(f".{each.lower()}")), key=len, default="")
-        client = _client(name.removesuffix(zone.lower()).rstrip("."))
+        client = _client(name.split("."))
         question = Question(name, kind, asked.id, source[:2], arrived, over_tcp, packet, zone, client)
         with self._heard:
             self._questions.append(question)
@@ -272,34 +272,32 @@ def nobody(address: str = ADDRESS) -> Iterator[str]:
         yield f"{address}#{holder.getsockname()[1]}"
 
 
-def _open(address: str, tcp: bool) -> tuple[socket.socket, socket.socket | None]:
-    """Open both sockets on one port; without `tcp` that port is held as well, and refuses."""
+def _open(address: str) -> tuple[socket.socket, socket.socket]:
+    """Open a UDP and a TCP socket on one port; while the latter does not listen, the kernel refuses for it."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     while True:
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.bind((address, 0))
+        streams = socket.socket(family, socket.SOCK_STREAM)
+        streams.bind((address, 0))
         datagrams = socket.socket(family, socket.SOCK_DGRAM)
         # A burst of questions must not be lost to the buffer of a test's server.
         datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         try:
-            datagrams.bind((address, listening.getsockname()[1]))
+            datagrams.bind((address, streams.getsockname()[1]))
         except OSError:
-            listening.close()
+            streams.close()
             datagrams.close()
-            continue
-        if tcp:
-            listening.listen(64)
-        return datagrams, listening
+        else:
+            return datagrams, streams
 
 
-def _client(labels: str) -> str:
-    parts = labels.split(".")[::-1]
-    try:
-        if len(parts) == 32:
-            return str(IPv6Address(bytes.fromhex("".join(parts))))
-        return str(IPv4Address(".".join(parts)))
-    except ValueError:
-        return ""
+def _client(labels: list[str]) -> str:
+    """Return the address, if any, that a name begins with in reverse."""
+    nibbles, octets = "".join(labels[31::-1]), ".".join(labels[3::-1])
+    with suppress(ValueError):
+        return str(IPv6Address(bytes.fromhex(nibbles)))
+    with suppress(ValueError):
+        return str(IPv4Address(octets))
+    return ""
 
 
 def _packet(question: Question, reply: Reply) -> bytes:
@@ -307,7 +305,7 @@ def _packet(question: Question, reply: Reply) -> bytes:
         return question.packet[:2] + reply.raw[2:]
     asked = dns.message.from_wire(question.packet)
     answer = dns.message.make_response(asked, recursion_available=True)
-    answer.set_rcode(reply.rcode)
+    answer.set_rcode(dns.rcode.Rcode(reply.rcode))
     name = asked.question[0].name
     if reply.truncated and not question.over_tcp:
         answer.flags |= dns.flags.TC
@@ -317,9 +315,9 @@ def _packet(question: Question, reply: Reply) -> bytes:
             name = dns.name.from_text(reply.alias)
         answer.answer.append(dns.rrset.from_text(name, reply.ttl, "IN", "A", *reply.codes))
     elif reply.negative_ttl is not None and reply.rcode in (0, NXDOMAIN):
-        zone = question.zone or name.parent().to_text()
+        zone = dns.name.from_text(question.zone) if question.zone else name.parent()
         soa = f"ns.{zone} host.{zone} 1 600 300 86400 {reply.negative_ttl}"
-        answer.authority.append(dns.rrset.from_text(dns.name.from_text(zone), 86400, "IN", "SOA", soa))
+        answer.authority.append(dns.rrset.from_text(zone, 86400, "IN", "SOA", soa))
     if reply.wrong_question:
         wrong = dns.name.from_text("other", asked.question[0].name)
         answer.question = [dns.rrset.from_text(wrong, 0, "IN", "A")]

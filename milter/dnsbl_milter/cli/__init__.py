@@ -9,6 +9,7 @@ import click
 from dnsbl_milter import __version__
 from dnsbl_milter.cli.config import config
 from dnsbl_milter.cli.explain import explain
+from dnsbl_milter.cli.memory import memory
 from dnsbl_milter.cli.run import run
 
 
@@ -21,3 +22,4 @@ def main() -> None:
 main.add_command(run)
 main.add_command(config)
 main.add_command(explain)
+main.add_command(memory)

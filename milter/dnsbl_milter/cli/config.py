@@ -51,7 +51,7 @@ def schema() -> None:
 
 
 def _toml(shown: dict[str, Any]) -> list[str]:
-    """Write settings in the form of the file; values of TOML's kinds are written alike in JSON."""
+    """Write settings in the form of the file."""
     lines: list[str] = []
     for section, keys in shown.items():
         for table in keys if isinstance(keys, list) else [keys]:
@@ -65,4 +65,9 @@ def _toml_value(value: object) -> str:
         return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items() if item is not None) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml_value, value)) + "]"
-    return json.dumps(value)
+    return _toml_text(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _toml_text(text: str) -> str:
+    # As in JSON, but for what lies beyond 16 bits and would be two escapes there, which TOML forbids.
+    return '"' + "".join(each if " " <= each <= "~" and each not in '"\\' else f"\\U{ord(each):08x}" for each in text) + '"'

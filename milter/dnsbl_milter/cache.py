@@ -16,11 +16,12 @@ from cachetools import LRUCache
 from dnsbl_policy.answers import PENDING, Answer, Clear, Listed, Unknown, Why
 from dnsbl_policy.lists import Client
 
-_NOTHING, _CLEAR, _FAILED, _LISTED = 0, 1, 2, 16
+_NOTHING, _CLEAR, _FAILED, _LISTED, _PROVEN = 0, 1, 2, 16, 128
+"""A tag above one of the last two adds the number of codes."""
 _HEAD = struct.Struct("!BI")
-_KEPT = (Why.TIMEOUT, Why.SERVFAIL, Why.REFUSED, Why.BLOCKED, Why.INVALID)
+_KEPT = (Why.TIMEOUT, Why.SERVFAIL, Why.REFUSED, Why.BLOCKED, Why.INVALID, Why.DISPROVED)
 """Failures worth remembering, so that the same client does not wait for them twice."""
-_MOST_CODES = 255 - _LISTED
+_MOST_CODES = _PROVEN - _LISTED - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,7 @@ class Cache:
             for place, life in lives:
                 # Two sessions may ask about one client at a time, and the packet that one lost says nothing against
                 # the answer that the other got.
-                lost = isinstance(evidence[place], Unknown) and not isinstance(_unpack(parts[place], now)[0], Unknown)
-                if life and not lost:
+                if life and not (_is_loss(evidence[place]) and not isinstance(_unpack(parts[place], now)[0], Unknown)):
                     parts[place] = _pack(evidence[place], now + life)
             self._entries[client.packed] = b"".join(parts)
 
@@ -88,14 +88,24 @@ def _pack(answer: Answer, expires: int) -> bytes:
     if isinstance(answer, Unknown):
         return _HEAD.pack(_FAILED + _KEPT.index(answer.why), expires)
     codes = answer.codes[:_MOST_CODES]
-    return _HEAD.pack(_LISTED + len(codes), expires) + struct.pack(f"!{len(codes)}I", *codes)
+    tag = (_PROVEN if answer.proven else _LISTED) + len(codes)
+    return _HEAD.pack(tag, expires) + struct.pack(f"!{len(codes)}I", *codes)
+
+
+def _is_loss(answer: Answer) -> bool:
+    return isinstance(answer, Unknown) and answer.why is not Why.DISPROVED
+
+
+def _codes(tag: int) -> int:
+    """Return how many codes stand behind a tag."""
+    return tag - (_PROVEN if tag >= _PROVEN else _LISTED) if tag > _LISTED else 0
 
 
 def _split(packed: bytes) -> list[bytes]:
     parts: list[bytes] = []
     position = 0
     while position < len(packed):
-        end = position + _HEAD.size + 4 * max(packed[position] - _LISTED, 0)
+        end = position + _HEAD.size + 4 * _codes(packed[position])
         parts.append(packed[position:end])
         position = end
     return parts
@@ -109,7 +119,7 @@ def _unpack(packed: bytes, now: int) -> list[Answer]:
         position += _HEAD.size
         codes: tuple[int, ...] = ()
         if tag > _LISTED:
-            codes = struct.unpack_from(f"!{tag - _LISTED}I", packed, position)
+            codes = struct.unpack_from(f"!{_codes(tag)}I", packed, position)
             position += 4 * len(codes)
         left = expires - now
         if tag == _NOTHING or left <= 0:
@@ -117,7 +127,7 @@ def _unpack(packed: bytes, now: int) -> list[Answer]:
         elif tag == _CLEAR:
             evidence.append(Clear(left))
         elif codes:
-            evidence.append(Listed(codes, left))
+            evidence.append(Listed(codes, left, proven=tag >= _PROVEN))
         else:
             evidence.append(Unknown(_KEPT[tag - _FAILED]))
     return evidence

@@ -3,15 +3,18 @@
 Floor 3: standard library only. Makes one plain document; `cli` shows it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from dnsbl_milter import replies
 from dnsbl_milter.configuration import Configuration
+from dnsbl_milter.prover import Prover, judge
 from dnsbl_milter.resolver import Inquiry, Resolver
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
 from dnsbl_policy.answers import PENDING, Answer, Clear, Listed, Unknown, dotted
 from dnsbl_policy.lists import Client, DnsList
+from dnsbl_policy.proof import Proof
 from dnsbl_policy.scoring import Verdict, exempted
 
 
@@ -33,8 +36,10 @@ def explain(
     )
     inquiry = resolver.ask(client, [PENDING] * len(panel.lists))
     inquiry.wait(lambda _: False)
-    verdict = panel.judge(client, inquiry.evidence)
-    rows = _rows(configuration, panel.lists, inquiry)
+    prover = Prover(resolver, client.version) if configuration.settings.health.proof else None
+    judgement = judge(panel, inquiry, prover)
+    verdict = judgement.verdict
+    rows = _rows(configuration, panel.lists, inquiry, judgement.proofs)
     exempt = policy.allow.client(client, host)
     if exempt is None and recipient is not None and policy.allow.recipient(recipient):
         exempt = Exemption.RECIPIENT
@@ -59,7 +64,9 @@ def explain(
     }
 
 
-def _rows(configuration: Configuration, asked: tuple[DnsList, ...], inquiry: Inquiry) -> list[dict[str, Any]]:
+def _rows(
+    configuration: Configuration, asked: tuple[DnsList, ...], inquiry: Inquiry, proofs: Mapping[int, Proof]
+) -> list[dict[str, Any]]:
     seconds = {lookup.place: lookup.seconds for lookup in inquiry.close()}
     places = {one.name: place for place, one in enumerate(asked)}
     serving = {one.name: one for one in configuration.policy.lists}
@@ -74,6 +81,7 @@ def _rows(configuration: Configuration, asked: tuple[DnsList, ...], inquiry: Inq
             one, answer, took = serving[name], inquiry.evidence[places[name]], seconds.get(places[name])
             row |= _said(one, answer)
             row["observe"] = one.observe
+            row["proof"] = proofs.get(places[name])
             row["look_up"] = one.look_up_address(inquiry.client) or None
             row["milliseconds"] = None if took is None else round(took * 1000, 1)
         rows.append(row)
@@ -83,7 +91,7 @@ def _rows(configuration: Configuration, asked: tuple[DnsList, ...], inquiry: Inq
 def _nothing() -> dict[str, Any]:
     return {
         "state": "skipped", "codes": [], "labels": [], "weight": 0, "ttl": None, "why": None, "milliseconds": None,
-        "look_up": None,
+        "look_up": None, "proof": None,
     }  # fmt: skip
 
 

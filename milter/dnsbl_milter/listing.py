@@ -10,7 +10,7 @@ from dnsbl_milter.faults import Findings
 from dnsbl_milter.settings import ListSection, Settings
 from dnsbl_policy.catalog import Catalog, KnownList, Scope
 from dnsbl_policy.codes import parse_pattern
-from dnsbl_policy.lists import DnsList, Rule, zone_fault
+from dnsbl_policy.lists import DnsList, Expect, Rule, zone_fault
 from dnsbl_policy.points import hundredths
 
 UNUSABLE = "unusable.invalid"
@@ -167,4 +167,10 @@ def _list(section: ListSection, name: str, zone: str, rules: tuple[Rule, ...], e
         ipv6=known6 if section.ipv6 is None else section.ipv6,
         timeout=section.timeout,
         url=(entry.url if entry else "") if section.url is None else section.url,
+        expect=_expect(section, entry),
     )
+
+
+def _expect(section: ListSection, entry: KnownList | None) -> Expect:
+    known = entry.expect if entry else Expect()
+    return Expect(section.expect.listed or known.listed, section.expect.clear or known.clear)

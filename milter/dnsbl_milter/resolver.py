@@ -123,6 +123,13 @@ class Inquiry:
         """Tell whether an answer is out that is worth waiting for."""
         return any(self.evidence[asked.place] is PENDING for asked in self._questions.values())
 
+    def arrived(self, place: int) -> float:
+        """Return when (`time.monotonic`) a list's answer came; now for one that was known before."""
+        for asked in self._questions.values():
+            if asked.place == place and asked.seconds is not None:
+                return self._start + asked.seconds
+        return time.monotonic()
+
     def begin(self) -> None:
         """Send the questions."""
         resolver = self._resolver

@@ -18,11 +18,13 @@ import Milter
 from dnsbl_milter import log, replies
 from dnsbl_milter.cache import Cache
 from dnsbl_milter.metrics import Metrics
+from dnsbl_milter.prover import Prover, judge
 from dnsbl_milter.resolver import Inquiry, Resolver
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
 from dnsbl_policy.lists import Client, parse_client
 from dnsbl_policy.points import written
+from dnsbl_policy.proof import Proof
 from dnsbl_policy.scoring import Panel, Policy, Verdict, exempted, may_share
 
 ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.QUARANTINE
@@ -35,11 +37,13 @@ _OUR_HEADERS = {name.lower(): name for name in replies.HEADERS}
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """Everything that a worker's sessions share; panels and their resolvers by IP version."""
+    """Everything that a worker's sessions share; panels, resolvers and provers by IP version."""
 
     policy: Policy
     panels: dict[int, Panel]
     resolvers: dict[int, Resolver]
+    provers: dict[int, Prover]
+    """Empty where a drop needs no proof."""
     cache: Cache
     metrics: Metrics
     add_headers: str = "tagged"
@@ -72,6 +76,8 @@ class Session:
         self._observed: Action | None = None
         """What would be done if the lists on observation counted; None where none of them speaks."""
         self._waited = 0.0
+        self._proofs: dict[int, Proof] = {}
+        """By place in the panel, of the lists that were asked for proof."""
         self._cached = False
         self._message = _Message()
         self._no_reply = False
@@ -180,7 +186,8 @@ class Session:
         inquiry, self._inquiry = self._inquiry, None
         if inquiry is not None:
             lookups = inquiry.close()
-            self._house.cache.keep(inquiry.client, inquiry.evidence, [lookup.place for lookup in lookups])
+            fresh = {*self._proofs, *(lookup.place for lookup in lookups)}
+            self._house.cache.keep(inquiry.client, inquiry.evidence, fresh)
             lists = self._house.panels[inquiry.client.version].lists
             for lookup in lookups:
                 self._house.metrics.looked_up(lists[lookup.place].name, lookup.answer, lookup.seconds)
@@ -199,9 +206,12 @@ class Session:
             if self._inquiry is None:
                 self._verdict = Verdict(self._client, Action.ACCEPT, Action.ACCEPT)
             else:
-                panel = self._house.panels[self._inquiry.client.version]
-                self._waited = self._inquiry.wait(panel.settled)
-                self._verdict = panel.judge(self._client, self._inquiry.evidence)
+                version = self._inquiry.client.version
+                panel = self._house.panels[version]
+                judgement = judge(panel, self._inquiry, self._house.provers.get(version))
+                self._verdict, self._waited, self._proofs = judgement.verdict, judgement.waited, judgement.proofs
+                for place, proof in self._proofs.items():
+                    self._house.metrics.proved(panel.lists[place].name, proof)
                 if self._verdict.observed:
                     self._observed = panel.observing().judge(self._client, self._inquiry.evidence).action
             self._house.metrics.judged(self._verdict, self._waited)

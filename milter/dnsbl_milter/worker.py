@@ -27,6 +27,7 @@ from dnsbl_milter import log
 from dnsbl_milter.cache import Cache, Lives
 from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.metrics import Metrics
+from dnsbl_milter.prover import Prover
 from dnsbl_milter.resolver import Resolver
 from dnsbl_milter.session import ACTIONS, House, Session
 
@@ -60,16 +61,18 @@ def open_house(configuration: Configuration) -> House:
     """Put together what the sessions of one process share."""
     settings, policy = configuration.settings, configuration.policy
     panels = {version: policy.panel(version) for version in (4, 6)}
+    resolvers = {
+        version: Resolver(
+            configuration.nameservers, panel.lists, deadline=settings.dns.deadline, retry=settings.dns.retry
+        )
+        for version, panel in panels.items()
+    }
     lives = Lives(settings.cache.min_ttl, settings.cache.max_ttl, settings.cache.error_ttl)
     return House(
         policy=policy,
         panels=panels,
-        resolvers={
-            version: Resolver(
-                configuration.nameservers, panel.lists, deadline=settings.dns.deadline, retry=settings.dns.retry
-            )
-            for version, panel in panels.items()
-        },
+        resolvers=resolvers,
+        provers={version: Prover(each, version) for version, each in resolvers.items() if settings.health.proof},
         cache=Cache(settings.cache.clients, lives, time.monotonic),
         metrics=Metrics(policy.lists),
         add_headers=settings.headers.add,

@@ -28,6 +28,10 @@ class Why(StrEnum):
     """Not waited for, because it gave several clients in a row nothing."""
     SUSPENDED = "suspended"
     """Not asked, because it failed its own health checks."""
+    DISPROVED = "disproved"
+    """It listed the client, and then a name that it cannot list: it lists whatever it is asked."""
+    UNPROVEN = "unproven"
+    """It listed the client, and then did not answer when asked for proof of its sanity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Listed:
 
     codes: tuple[int, ...]
     ttl: int
+    proven: bool = False
+    """After it answered, the list did not list a name that it cannot list."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ Weights are suggestions, in hundredths of a point like everywhere else in Python
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Any, TypeVar
 
 from dnsbl_policy.codes import parse_pattern
-from dnsbl_policy.lists import zone_fault
+from dnsbl_policy.lists import Expect, zone_fault
 from dnsbl_policy.points import hundredths
 
 KEY = "{key}"
@@ -77,16 +77,6 @@ class KnownCode:
 
 
 @dataclass(frozen=True, slots=True)
-class Expect:
-    """Where a list departs from the test entries of RFC 5782, section 5; None where it does not."""
-
-    listed: str | None = None
-    """The code that 127.0.0.2 answers, or "none" if the list leaves it out."""
-    clear: str | None = None
-    """Space that the list never lists, or "none" if it has no such space."""
-
-
-@dataclass(frozen=True, slots=True)
 class KnownList:
     """A public list. It has either `codes`, or one `weight` and `meaning` for any answer."""
 
@@ -106,7 +96,7 @@ class KnownList:
     meaning: str = ""
     ipv4: bool = True
     ipv6: bool = False
-    expect: Expect = Expect()
+    expect: Expect = field(default_factory=Expect)
     aliases: tuple[str, ...] = ()
     """Other zones with the same content; `{key}` stands for any one label."""
 

@@ -39,6 +39,16 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Expect:
+    """Where a list departs from the test entries of RFC 5782, section 5; None where it does not."""
+
+    listed: str | None = None
+    """The code that 127.0.0.2 answers, or "none" if the list leaves it out."""
+    clear: str | None = None
+    """Space that the list never lists, or "none" if it has no such space."""
+
+
+@dataclass(frozen=True, slots=True)
 class DnsList:
     """A list as configured. People see `name`; `zone` may hold a paid key and is shown nowhere."""
 
@@ -52,6 +62,7 @@ class DnsList:
     timeout: float | None = None
     """Seconds after which this list is given up, if sooner than the deadline for all."""
     url: str = ""
+    expect: Expect = Expect()
 
     @property
     def most(self) -> int:

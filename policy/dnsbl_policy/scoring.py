@@ -149,8 +149,9 @@ class Panel:
                 group.pending += one.most
                 pending += one.least
             else:
-                # A suspended list is not believed whatever it says, but a missing advocate still makes forgiving.
-                group.failed += 0 if answer.why is Why.SUSPENDED else one.most
+                # A list that has shown itself mad is not believed whatever it says; but should it have been an advocate
+                # too, its absence still makes forgiving.
+                group.failed += 0 if answer.why in (Why.SUSPENDED, Why.DISPROVED) else one.most
                 failed += one.least
         ranges = (alone, *groups.values())
         score = known + sum(each.capped(each.known) for each in ranges)

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 FLOORS = [
     # floor, package, modules; from the ground up, and what stands in a later row may not be imported
     ("0", "dnsbl_policy", "actions answers codes lists points"),
-    ("1", "dnsbl_policy", "allow catalog relevance scoring"),
-    ("2", "dnsbl_milter", "board breaker cache configuration faults listen listing log metrics nameserver notify replies resolver settings wire"),
+    ("1", "dnsbl_policy", "allow catalog proof relevance scoring"),
+    ("2", "dnsbl_milter", "board breaker cache configuration faults listen listing log metrics nameserver notify prover replies resolver settings wire"),
     ("3", "dnsbl_milter", "explain session"),
     ("3, above its sessions", "dnsbl_milter", "worker"),
     ("4", "dnsbl_milter", "child monitor"),

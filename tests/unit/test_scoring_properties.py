@@ -23,6 +23,7 @@ CODES = (2, 3, 255)
 
 FAILURES = [Unknown(why) for why in Why if why is not Why.PENDING]
 SUSPENDED = Unknown(Why.SUSPENDED)
+UNBELIEVED = (SUSPENDED, Unknown(Why.DISPROVED))
 
 
 def subsets(codes):
@@ -101,7 +102,7 @@ class Case:
         for model, said in zip(self.models, self.said, strict=True):
             if not isinstance(said, Unknown):
                 could.append({model.met(said)})
-            elif said == SUSPENDED and not believed:
+            elif said in UNBELIEVED and not believed:
                 could.append({tuple(weight for weight in weights if weight < 0) for weights in model.could_add()})
             else:
                 could.append(model.could_add())
@@ -277,11 +278,12 @@ def test_silence_never_costs_mail(case):
 def test_a_suspended_list_adds_no_points_and_keeps_its_forgiveness(case):
     for place, model in enumerate(case.models):
         clear = judged(case, replaced(case.evidence, place, Clear(300)))
-        suspended = judged(case, replaced(case.evidence, place, SUSPENDED))
+        suspended, disproved = (judged(case, replaced(case.evidence, place, each)) for each in UNBELIEVED)
         forgiven = 0 if model.observe else sum(weight for weight, _ in model.rules if weight < 0)
         assert (suspended.score, suspended.high) == (clear.score, clear.high)
         assert suspended.low == clear.low + forgiven
         assert suspended.action <= clear.action
+        assert (disproved.score, disproved.low, disproved.high) == (suspended.score, suspended.low, suspended.high)
 
 
 @given(cases())

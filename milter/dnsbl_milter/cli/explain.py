@@ -44,7 +44,7 @@ def explain(
 
 def _show_explanation(document: dict[str, Any]) -> None:
     out = console()
-    rows = table("list", "state", "codes", "meaning", "weight", "ttl", "ms", "why")
+    rows = table("list", "state", "codes", "meaning", "weight", "ttl", "ms", "proof", "why")
     for row in document["lists"]:
         rows.add_row(
             row["name"],
@@ -54,6 +54,7 @@ def _show_explanation(document: dict[str, Any]) -> None:
             f"{row['weight']:+g}" if row["weight"] else "",
             "" if row["ttl"] is None else str(row["ttl"]),
             "" if row["milliseconds"] is None else str(row["milliseconds"]),
+            row["proof"] or "",
             row["why"] or "",
             style={"listed": "red", "clear": "green", "unknown": "yellow"}.get(row["state"], "dim"),
         )

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mailhost.events import read_event
-from mailhost.policies import SOCKET
 from mailhost.process import Process, wait_until
 
 ROOT = Path(__file__).parents[2]
+SOCKET = "local:/run/dnsbl-milter/milter.sock"
 
 
 def environment() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-SOCKET = "local:/run/dnsbl-milter/milter.sock"
+from mailhost.daemon import SOCKET
 
 Table = Mapping[str, object]
 

@@ -99,7 +99,7 @@ class Process:
         lines = self.log.read_text(errors="replace").splitlines()[-TAIL:]
         return "\n".join([f"--- last lines of {self.log}", *lines])
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the child alone."""
         self._child.send_signal(number)
 

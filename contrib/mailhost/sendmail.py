@@ -162,7 +162,7 @@ class MailHost:
 
     def talk(self, *commands: str) -> list[str]:
         """Speak SMTP with a Sendmail on standard input, as a mail program on this host may; return the replies."""
-        argv = [self._sendmail, "-C", self._configuration, "-bs"]
+        argv = [self._sendmail, "-C", str(self._configuration), "-bs"]
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
             assert child.stdin is not None
             assert child.stdout is not None

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from mailhost.daemon import Daemon
-from mailhost.policies import SOCKET
 from mailhost.sendmail import MailHost
 from mailhost.smtp import Client, Outcome, send_message
 
@@ -86,12 +84,15 @@ class Site:
         return [header_fields(raw) for raw in self.host.raw_messages(recipient)]
 
     def delivered(self, recipient: str = RECIPIENT) -> list[tuple[list[str], list[str]]]:
-        """Return of each message received the header fields that are not ours, and those that are.
+        """Return of each message received the header fields that are not ours, and those that are, the score first.
 
         Sendmail puts ours where one of the same name was removed, and else at the end.
         """
         return [
-            ([field for field in fields if not _ours(field)], [field for field in fields if _ours(field)])
+            (
+                [field for field in fields if _name(field) not in OURS],
+                sorted((field for field in fields if _name(field) in OURS), key=_name, reverse=True),
+            )
             for fields in self.received(recipient)
         ]
 
@@ -105,5 +106,5 @@ def header_fields(raw: bytes) -> list[str]:
     return fields[own + 1 :]
 
 
-def _ours(field: str) -> bool:
-    return field.partition(":")[0].strip().lower() in OURS
+def _name(field: str) -> str:
+    return field.partition(":")[0].strip().lower()

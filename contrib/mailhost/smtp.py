@@ -82,6 +82,7 @@ class Client:
         """
         host = host or (MAIL_HOST6 if ":" in source else MAIL_HOST4)
         self.transcript: list[tuple[str, str]] = []  # who ("C" or "S"), and the line
+        self._greeted: Reply | None = None
         self._socket = socket.create_connection((host, port), patience, (source, 0) if source else None)
         # A command is one small packet; waiting to join it to the next would only slow the dialogue.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -207,7 +208,9 @@ class Client:
         """Go as far as MAIL, and say whether the server went along."""
         if not self.greeting.positive:
             return False
-        stages["helo"] = self.ehlo(helo)
+        # Once in a connection: Sendmail takes many for an attack, and slows them down.
+        self._greeted = self._greeted or self.ehlo(helo)
+        stages["helo"] = self._greeted
         if auth and stages["helo"].positive:
             stages["auth"] = self.auth_plain(*auth)
         if all(reply.positive for reply in stages.values()):

@@ -186,7 +186,12 @@ def _pool(url: str, password_file: str, timeout: float) -> redis.ConnectionPool:
         # Older versions of redis-py take any certificate that is signed, whoever it names.
         options.setdefault("ssl_check_hostname", True)
     # A retry would make the recipient wait twice; the sender's own retry is the better one.
-    ours = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
+    ours: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+    }
     pool = redis.ConnectionPool(**(ours | options))
     try:
         pool.connection_class(**pool.connection_kwargs)

@@ -72,19 +72,16 @@ _WRITE = """
 INSERT INTO triplet (network, digest, passed, since, sender, recipient) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET passed = excluded.passed, since = excluded.since
 """
-_PURGE = """
-DELETE FROM triplet WHERE (network, digest) IN (
-    SELECT network, digest FROM triplet WHERE passed = :kind AND since < :old
-    UNION ALL
-    SELECT network, digest FROM triplet WHERE passed = :kind AND since > :future
-    LIMIT :most
-)
+# Found first and deleted one by one: as one statement, SQLite would go through the whole index for the first of these.
+_STALE = """
+SELECT network, digest FROM triplet WHERE passed = :kind AND since < :old
+UNION ALL
+SELECT network, digest FROM triplet WHERE passed = :kind AND since > :future
+LIMIT :most
 """
-_OVERFLOW = """
-DELETE FROM triplet WHERE (network, digest) IN (
-    SELECT network, digest FROM triplet WHERE passed = :kind ORDER BY since LIMIT :most
-)
-"""
+_OLDEST = "SELECT network, digest FROM triplet WHERE passed = :kind ORDER BY since LIMIT :most"
+_TALLY = "SELECT passed, entries FROM tally"
+_DELETE = "DELETE FROM triplet WHERE network = ? AND digest = ?"
 
 
 class SqliteEngine:
@@ -135,7 +132,7 @@ class SqliteEngine:
     def holdings(self) -> Holdings:
         """Return how much is remembered, and the size of the file with its log. Raises `Unavailable`."""
         with self._errors():
-            entries = dict(self._opened().execute("SELECT passed, entries FROM tally").fetchall())
+            entries = dict(self._opened().execute(_TALLY).fetchall())
             size = sum(path.stat().st_size for path in (self._path, self._beside("-wal")) if path.exists())
         return Holdings(entries[_WAITING], entries[_PASSED], size)
 
@@ -160,14 +157,18 @@ class SqliteEngine:
         return recollection
 
     def _purge(self, connection: sqlite3.Connection, now: float) -> None:
-        entries = connection.execute("SELECT passed, entries FROM tally").fetchall()
+        """Delete a few of those that no attempt can need any more, and of the oldest where there are too many."""
+        entries = dict(connection.execute(_TALLY).fetchall())
         for kind, life in ((_WAITING, self._terms.window), (_PASSED, self._terms.remember)):
-            bounds = {"kind": kind, "old": now - life, "future": now + SKEW_SECONDS, "most": PURGED_AT_ONCE}
-            connection.execute(_PURGE, bounds)
-        for kind, count in entries:
-            if count > self._most:
-                excess = min(count - self._most, PURGED_AT_ONCE)
-                connection.execute(_OVERFLOW, {"kind": kind, "most": excess})
+            excess = entries[kind] - self._most
+            # Where there are too many, what lies in the future goes first: the clock has been set back, and by age
+            # all that is new now would go before it.
+            future = now if excess > 0 else now + SKEW_SECONDS
+            bounds = {"kind": kind, "old": now - life, "future": future, "most": PURGED_AT_ONCE}
+            found = connection.execute(_STALE, bounds).fetchall()
+            if excess > 0 and not found:
+                found = connection.execute(_OLDEST, bounds | {"most": min(excess, PURGED_AT_ONCE)}).fetchall()
+            connection.executemany(_DELETE, found)
 
     def _opened(self) -> sqlite3.Connection:
         """Return a connection to the file that is at the path now."""

@@ -61,6 +61,7 @@ CLIENTS = [
     ("a domain that only ends alike", "203.0.113.1", "mx1.notpartner.example", None),
     ("a domain that goes on", "203.0.113.1", "partner.example.evil.example", None),
     ("a recipient is no host", "203.0.113.1", "open.example", None),
+    ("not even one written like it", "203.0.113.1", "list@acme123.com", None),
 ]
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -58,6 +59,9 @@ KEPT = {
     "refused": (Unknown(Why.REFUSED), 30),
     "blocked": (Unknown(Why.BLOCKED), 30),
     "invalid": (Unknown(Why.INVALID), 30),
+    "disproved": (Unknown(Why.DISPROVED), 30),
+    "unproven": (Unknown(Why.UNPROVEN), 0),
+    "proven": (Listed((TWO,), 300, proven=True), 300),
     "pending": (PENDING, 0),
     "left alone": (Unknown(Why.LEFT_ALONE), 0),
     "suspended": (Unknown(Why.SUSPENDED), 0),
@@ -83,7 +87,7 @@ def test_what_is_recalled_is_what_was_said_with_the_life_that_is_left(cache, clo
         return
     clock.now += 10
     if isinstance(answer, Listed):
-        assert cache.recall(CLIENT, 1) == [Listed(answer.codes, life - 10)]
+        assert cache.recall(CLIENT, 1) == [replace(answer, ttl=life - 10)]
     elif isinstance(answer, Clear):
         assert cache.recall(CLIENT, 1) == [Clear(life - 10)]
     else:
@@ -143,10 +147,23 @@ def test_a_failure_does_not_replace_an_answer_that_is_still_good(cache, clock, a
     keep(cache, answer)
     clock.now += 10
     keep(cache, Unknown(Why.TIMEOUT))
-    assert cache.recall(CLIENT, 1) == [type(answer)(*([answer.codes] if isinstance(answer, Listed) else []), 90)]
+    assert cache.recall(CLIENT, 1) == [replace(answer, ttl=90)]
     clock.now += 90
     keep(cache, Unknown(Why.TIMEOUT))
     assert cache.recall(CLIENT, 1) == [Unknown(Why.TIMEOUT)]
+
+
+def test_a_list_that_was_disproved_is_not_believed_again(cache):
+    keep(cache, Listed((TWO,), 300))
+    keep(cache, Unknown(Why.DISPROVED))
+    assert cache.recall(CLIENT, 1) == [Unknown(Why.DISPROVED)]
+
+
+def test_a_proof_is_kept_with_the_answer(cache, clock):
+    keep(cache, Listed((TWO, TWO + 2), 300))
+    clock.now += 10
+    cache.keep(CLIENT, [Listed((TWO, TWO + 2), 290, proven=True)], [0])
+    assert cache.recall(CLIENT, 1) == [Listed((TWO, TWO + 2), 290, proven=True)]
 
 
 def test_a_failure_replaces_an_older_failure_and_lives_anew(cache, clock):
@@ -231,7 +248,7 @@ def test_keeping_more_about_a_client_counts_as_use(clock):
 
 codes = st.lists(st.integers(0x7F000000, 0x7FFFFFFF), min_size=1, max_size=40, unique=True).map(sorted).map(tuple)
 answers = st.one_of(
-    st.builds(Listed, codes, st.integers(0, 2**31 - 1)),
+    st.builds(Listed, codes, st.integers(0, 2**31 - 1), st.booleans()),
     st.builds(Clear, st.integers(0, 2**31 - 1)),
     st.builds(Unknown, st.sampled_from(list(Why)), st.one_of(st.just(()), codes)),
 )
@@ -243,10 +260,8 @@ def remembered(answer, age):
     if left <= 0:
         return PENDING
     match answer:
-        case Listed(codes, _):
-            return Listed(codes, left)
-        case Clear(_):
-            return Clear(left)
+        case Listed() | Clear():
+            return replace(answer, ttl=left)
         case Unknown(why, _):
             return Unknown(why)
 
@@ -265,11 +280,13 @@ def test_evidence_comes_back_as_it_was(client, evidence, start, age):
     assert cache.recall(client, len(evidence)) == [remembered(answer, age) for answer in evidence]
 
 
-def test_a_list_may_answer_with_very_many_codes(cache):
+@pytest.mark.parametrize("proven", [False, True])
+def test_a_list_may_answer_with_very_many_codes(cache, proven):
     many = tuple(range(0x7F000000, 0x7F000000 + 1000))
-    keep(cache, Listed(many, 300), Clear(300))
+    keep(cache, Listed(many, 300, proven), Clear(300))
     listed, clear = cache.recall(CLIENT, 2)
     assert isinstance(listed, Listed)
+    assert listed.proven is proven
     assert set(listed.codes) < set(many)
     assert len(listed.codes) >= 100
     assert clear == Clear(300)

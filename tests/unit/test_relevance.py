@@ -35,6 +35,7 @@ NEVER = [
     ("an advocate that takes back", [dnsbl("a", 300), dnsbl("b", -1)], {}, ""),
     ("an advocate too weak to take back", [dnsbl("a", 400), dnsbl("b", -100)], {}, "b"),
     ("an advocate against the strongest of three", [dnsbl("a", 400), dnsbl("b", 250), dnsbl("c", -51)], {}, ""),
+    ("another's trust brings it down to where a threshold is", [dnsbl("a", 400), dnsbl("b", -150), dnsbl("c", 100)], {}, ""),
     ("no weight", [dnsbl("a", 0), dnsbl("b", 300)], {}, "a"),
     ("no rule", [dnsbl("a"), dnsbl("b", 300)], {}, "a"),
     ("on observation it is not meant to matter", [dnsbl("a", 1, observe=True), dnsbl("b", 300)], {}, ""),
@@ -115,7 +116,7 @@ def total(lists, caps, answers):
     st.dictionaries(st.sampled_from(["g", "h"]), st.integers(1, 10)),
     ladders,
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=400)
 def test_brute_force_names_the_same_lists_and_thresholds(shapes, caps, ladder):
     lists = [dnsbl(f"l{place}", *shape[0], group=shape[1], observe=shape[2]) for place, shape in enumerate(shapes)]
     counted = [one for one in lists if not one.observe]

@@ -160,6 +160,9 @@ def test_a_score_and_its_interval(name, panel, answers, score, low, high, action
     assert verdict.exempt is None
 
 
+FORGIVING = Panel((dnsbl("accuser", rule(1000)), dnsbl("x", rule(-100)), dnsbl("y", rule(-200))), TIERS, {})
+"""Quarantine that needs both advocates to become a deferral."""
+
 SETTLED = [
     # name, panel, answers, settled
     ("nothing is out", HOUSE, "", True),
@@ -184,6 +187,11 @@ SETTLED = [
     ("softened however it ends", HOUSE, "spamcop=2 zen=2 dnswl=? rep=...", True),
     ("softened more or less", HOUSE, "spamcop=2 zen=2,4 dnswl=? rep=...", False),
     ("softened by a suspended advocate however it ends", HOUSE, "spamcop=2 zen=2 dnswl=! rep=...", True),
+    ("one that failed and one that is out forgive together", FORGIVING, "accuser=2 x=... y=?", False),
+    ("the same the other way round", FORGIVING, "accuser=2 x=? y=...", False),
+    ("each alone does not", FORGIVING, "accuser=2 x=...", True),
+    ("both are out", FORGIVING, "accuser=2 x=... y=...", False),
+    ("both failed", FORGIVING, "accuser=2 x=? y=?", True),
     ("what failed may not answer any more", HOUSE, "spamcop=? zen=? rep=...", True),
     ("trust inside a group could forgive", MATES, "a=2 c=2 b=...", False),
     ("one that speaks both ways, none of it idle", MATES, "b=... c=2", False),
@@ -246,6 +254,8 @@ DECISIVE = [
     ("one that failed is not to blame", HOUSE, "spamcop=2 zen=?", TAG, "spamcop"),
     ("softened: both were needed", HOUSE, "spamcop=2 zen=2 dnswl=?", DEFER, "spamcop zen"),
     ("softened: one was not", HOUSE, "spamcop=2 zen=2,4 dnswl=?", DEFER, "zen"),
+    ("softened: all were needed for what is left", HOUSE, "spamcop=2 zen=2,4 rep=2 dnswl=?", QUARANTINE, "spamcop zen rep"),
+    ("one whose silence would soften it, but not its absence", HOUSE, "spamcop=2 zen=2 rep=2", QUARANTINE, "spamcop zen"),
     ("one whose removal would have hardened it", MATES, "a=2 b=2,10 c=2", TAG, "c"),
     ("none, where the cap has cut as much", MATES, "a=2 b=2,10 c=2 d=2", TAG, ""),
 ]

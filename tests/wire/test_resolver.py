@@ -65,11 +65,13 @@ def begin(house, client=CLIENT):
 
 
 def look_up(house, client=CLIENT, settled=never):
-    """Ask every list, wait, close; return the evidence, the seconds waited and what became of the questions."""
+    """Ask every list, wait, close; return the evidence, the seconds that it took, and what became of the questions."""
+    start = time.monotonic()
     inquiry = begin(house, client)
-    waited = inquiry.wait(settled)
+    inquiry.wait(settled)
+    took = time.monotonic() - start
     lookups = inquiry.close()
-    return inquiry.evidence, waited, lookups
+    return inquiry.evidence, took, lookups
 
 
 def until(condition):
@@ -257,7 +259,7 @@ def test_what_is_no_reply_to_us_is_ignored_and_the_true_one_still_counts(start_n
     server = start_name_server(zones(2, (forgery, clear(delay=0.1))))
     evidence, _, lookups = look_up(resolver(server, count=2))
     assert evidence == [Clear(60)] * 2
-    assert all(lookup.seconds is not None and lookup.seconds >= 0.1 for lookup in lookups)
+    assert all(lookup.seconds is not None and lookup.seconds > 0.09 for lookup in lookups)
 
 
 @forged
@@ -378,7 +380,7 @@ def test_latency_is_the_kernels_and_not_the_readers(start_name_server):
     assert first.seconds is not None
     assert second.seconds is not None
     assert 0 < first.seconds < 0.7
-    assert 0.2 <= second.seconds < 0.9
+    assert 0.19 < second.seconds < 0.9
 
 
 # --- retry and failing over
@@ -389,7 +391,7 @@ def test_the_next_nameserver_is_asked_after_a_silence(start_name_server, dead):
     evidence, waited, lookups = look_up(resolver(dead, other, count=3, retry=0.2))
     assert evidence == [Listed((TWO,), 300)] * 3
     assert 0.2 <= waited < SOON
-    assert all(lookup.seconds >= 0.2 for lookup in lookups)
+    assert all(lookup.seconds > 0.19 for lookup in lookups)
     assert len(dead.questions) == len(other.questions) == 3
     assert min(question.arrived for question in other.questions) - dead.questions[0].arrived > 0.15
     assert len({question.source for question in other.questions}) == 1
@@ -737,7 +739,7 @@ def test_what_comes_late_is_gathered_at_close(start_name_server):
     lookups = inquiry.close()
     assert inquiry.evidence == [Listed((TWO,), 300), Clear(60)]
     assert [(lookup.place, lookup.answer) for lookup in lookups] == [(0, Listed((TWO,), 300)), (1, Clear(60))]
-    assert lookups[1].seconds >= 0.1
+    assert lookups[1].seconds > 0.09
 
 
 def test_an_answer_after_the_deadline_takes_the_place_of_the_timeout(start_name_server):

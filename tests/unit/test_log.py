@@ -1,0 +1,169 @@
+"""One line an event, whatever the network put into it, and whoever does not read it."""
+
+import io
+import json
+import logging
+import os
+import threading
+
+import pytest
+
+from dnsbl_milter import log
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    logger = logging.getLogger("dnsbl_milter")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.fixture
+def stderr(monkeypatch) -> io.StringIO:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    return stream
+
+
+QUOTED = [
+    ("plain", "plain"),
+    ("", ""),
+    (None, ""),
+    (True, "yes"),
+    (False, "no"),
+    (0, "0"),
+    (1.5, "1.5"),
+    ("a,b:c/d.e@f#g'h[i]~", "a,b:c/d.e@f#g'h[i]~"),
+    ("two words", '"two words"'),
+    ("key=value", '"key=value"'),
+    ('say "hi"', r'"say \"hi\""'),
+    ("back\\slash", r'"back\\slash"'),
+    ("line\nbreak\r\n", r'"line\nbreak\r\n"'),
+    ("\0\x01\x1b[31m\t", r'"\u0000\u0001\u001b[31m\t"'),
+    ("del\x7f", r'"del\u007f"'),
+    ("\x80\x9f", r'"\u0080\u009f"'),
+    ("größe", r'"gr\u00f6\u00dfe"'),
+    ("\u2028\u202e", r'"\u2028\u202e"'),
+    ("😀", r'"\ud83d\ude00"'),
+    ("byte \udcff", r'"byte \\xff"'),
+    ("\ud800", r'"\\x00"'),
+]
+
+
+@pytest.mark.parametrize(("value", "written"), QUOTED)
+def test_a_value_is_quoted_where_it_must_be(value, written):
+    assert log.quoted(value) == written
+    assert log.quoted(value).isascii()
+    assert log.quoted(value).isprintable()
+
+
+def test_a_line_of_logfmt(stderr):
+    log.start("logfmt", "info")
+    log.info("decision", client="198.51.100.7", helo="a b", exempt=None, cached=False)
+    log.warning("configuration", warning="x y")
+    log.error("broken", pid=7)
+    assert stderr.getvalue() == (
+        'decision client=198.51.100.7 helo="a b" exempt= cached=no\n'
+        'configuration level=warning warning="x y"\n'
+        "broken level=error pid=7\n"
+    )
+
+
+def test_a_line_of_json(stderr):
+    log.start("json", "debug")
+    log.info("decision", client="198.51.100.7", helo="a\n\x7fb\udcff", exempt=None, cached=False, wait_ms=1.5)
+    log.debug("detail")
+    first, second = stderr.getvalue().splitlines()
+    assert first.isprintable()
+    document = json.loads(first)
+    assert abs(document.pop("time") - json.loads(second)["time"]) < 10
+    assert document == {
+        "level": "info", "event": "decision", "client": "198.51.100.7", "helo": "a\n\x7fb\\xff", "exempt": None,
+        "cached": False, "wait_ms": 1.5,
+    }  # fmt: skip
+    assert json.loads(second)["level"] == "debug"
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_what_json_cannot_hold_is_written_as_text(stderr, form):
+    log.start(form, "info")
+    log.info("x", value=object)
+    assert "<class 'object'>" in stderr.getvalue()
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_a_traceback_is_part_of_the_line(stderr, form):
+    log.start(form, "info")
+    try:
+        raise ZeroDivisionError("two\nlines")
+    except ZeroDivisionError:
+        log.error("callback failed", exc_info=True, callback="eom")
+    (line,) = stderr.getvalue().splitlines()
+    assert "Traceback (most recent call last):\\n" in line
+    assert "ZeroDivisionError: two\\nlines" in line
+
+
+LEVELS = [("debug", "diwe"), ("info", "iwe"), ("warning", "we"), ("error", "e")]
+
+
+@pytest.mark.parametrize(("level", "seen"), LEVELS)
+def test_levels(stderr, level, seen):
+    log.start("logfmt", level)
+    for call, name in (log.debug, "d"), (log.info, "i"), (log.warning, "w"), (log.error, "e"):
+        call(name)
+    assert "".join(line[0] for line in stderr.getvalue().splitlines()) == seen
+
+
+def test_starting_again_replaces_the_old_form(stderr):
+    log.start("json", "info")
+    log.start("logfmt", "info")
+    log.info("once")
+    assert stderr.getvalue() == "once\n"
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """Return a pipe whose writing end is stderr, and is full at 4096 bytes."""
+    reading, writing = os.pipe()
+    import fcntl
+
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "w") as writer:
+        monkeypatch.setattr("sys.stderr", writer)
+        monkeypatch.setattr(log, "PATIENCE_SECONDS", 0.01)
+        yield reader, writer
+
+
+def test_lines_are_lost_and_counted_while_nobody_reads(pipe):
+    reader, _ = pipe
+    log.start("logfmt", "info")
+    # As many lines as do not fit; without the loss this call would never return.
+    writing = threading.Thread(target=lambda: [log.info("line", number=number, filling="x" * 1000) for number in range(20)])
+    writing.daemon = True
+    writing.start()
+    writing.join(10)
+    assert not writing.is_alive()
+    first = reader.read(65536).decode().splitlines()
+    assert [line.split()[1] for line in first] == [f"number={number}" for number in range(len(first))]
+    assert 1 <= len(first) <= 4
+    log.info("after")
+    assert reader.read(65536).decode() == f"log lines lost level=warning lines={20 - len(first)}\nafter\n"
+    log.info("as before")
+    assert reader.read(65536).decode() == "as before\n"
+
+
+def test_a_reader_that_is_gone_is_no_fault(pipe):
+    reader, writer = pipe
+    log.start("logfmt", "info")
+    reader.close()
+    log.info("nobody hears this")
+    with pytest.raises(BrokenPipeError):
+        writer.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), writer.fileno())
+
+
+def test_no_stderr_at_all(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    log.start("logfmt", "info")
+    log.info("nobody hears this")

@@ -13,10 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dnsbl_milter import __version__, log, metrics, worker
+from dnsbl_milter import __version__, log, metrics, pauses, worker
 from dnsbl_milter.board import Board, Fact
 from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.metrics import Gauge
+from dnsbl_milter.pauses import Pauses
 
 PATIENCE_SECONDS = 10
 """For a reader to send its request and take its answer."""
@@ -36,6 +37,7 @@ def serve(
     os.write(signs, b".")
     while os.read(control, 1) == worker.PING:
         os.write(signs, b".")
+        watch.note_pauses()
     os._exit(0)
 
 
@@ -46,11 +48,23 @@ class Watch:
         self._configuration = configuration
         self._board = board
         self._folder = folder
+        self._pauses = Pauses(pauses.file())
+        self._paused: frozenset[str] = frozenset()
         self.pages: dict[str, Page] = {"/metrics": self._metrics, "/healthz": self._health}
+
+    def note_pauses(self) -> None:
+        """Log what has been paused or resumed since the last time."""
+        paused, before = self._pauses.names(), self._paused
+        self._paused = paused
+        for name in sorted(paused - before):
+            log.warning("paused", list=name)
+        for name in sorted(before - paused):
+            log.info("resumed", list=name)
 
     def gauges(self) -> list[Gauge]:
         """Return what holds at this moment."""
         board = self._board
+        paused = self._pauses.names()
         return [
             metrics.build_info(__version__, worker.libmilter_version()),
             Gauge(
@@ -58,6 +72,12 @@ class Watch:
                 "Worker processes.",
                 ("state",),
                 [(("serving",), board[Fact.SERVING]), (("draining",), board[Fact.DRAINING])],
+            ),
+            Gauge(
+                "paused",
+                "Lists on observation until they are resumed; * is everything.",
+                ("list",),
+                [((name,), name in paused) for name in (pauses.EVERYTHING, *self._configuration.zones)],
             ),
             Gauge("worker_restarts", "Workers that died.", (), [((), board[Fact.RESTARTS])], counter=True),
             Gauge(

@@ -18,6 +18,7 @@ import Milter
 from dnsbl_milter import log, replies
 from dnsbl_milter.cache import Cache
 from dnsbl_milter.metrics import Metrics
+from dnsbl_milter.pauses import EVERYTHING, Pauses
 from dnsbl_milter.prover import Prover, judge
 from dnsbl_milter.resolver import Inquiry, Resolver
 from dnsbl_policy.actions import Action
@@ -46,6 +47,7 @@ class House:
     """Empty where a drop needs no proof."""
     cache: Cache
     metrics: Metrics
+    pauses: Pauses
     add_headers: str = "tagged"
 
 
@@ -76,6 +78,9 @@ class Session:
         self._observed: Action | None = None
         """What would be done if the lists on observation counted; None where none of them speaks."""
         self._waited = 0.0
+        # Like the house, what is paused stays as it was when the session began.
+        self._paused = house.pauses.names()
+        self._enforce = house.policy.enforce and EVERYTHING not in self._paused
         self._proofs: dict[int, Proof] = {}
         """By place in the panel, of the lists that were asked for proof."""
         self._cached = False
@@ -135,8 +140,8 @@ class Session:
         else:
             verdict = self._judge()
             whole = verdict.action
-        action = verdict.action if self._house.policy.enforce else Action.ACCEPT
-        if self._house.policy.enforce and not may_share(self._message.first_exempt, exempt, whole):
+        action = verdict.action if self._enforce else Action.ACCEPT
+        if self._enforce and not may_share(self._message.first_exempt, exempt, whole):
             self._decide(verdict, Action.DEFER, address)
             return self._refuse(replies.separately())
         self._decide(verdict, action, address)
@@ -161,7 +166,7 @@ class Session:
         message, verdict = self._message, self._verdict
         self._message = _Message()
         self._house.metrics.finished(message.action)
-        if not self._house.policy.enforce:
+        if not self._enforce:
             return int(Milter.CONTINUE)
         if message.action is Action.DISCARD:
             return int(Milter.DISCARD)
@@ -208,6 +213,8 @@ class Session:
             else:
                 version = self._inquiry.client.version
                 panel = self._house.panels[version]
+                if self._paused:
+                    panel = panel.pausing(self._paused)
                 judgement = judge(panel, self._inquiry, self._house.provers.get(version))
                 self._verdict, self._waited, self._proofs = judgement.verdict, judgement.waited, judgement.proofs
                 for place, proof in self._proofs.items():
@@ -220,7 +227,7 @@ class Session:
     def _decide(self, verdict: Verdict, done: Action, recipient: str) -> None:
         """Count and log what is done with a recipient."""
         self._house.metrics.decided(verdict, done)
-        if verdict.exempt is None and (self._observed is not None or not self._house.policy.enforce):
+        if verdict.exempt is None and (self._observed is not None or not self._enforce):
             self._house.metrics.observed(verdict.action if self._observed is None else self._observed)
         self._log(verdict, done, recipient)
 

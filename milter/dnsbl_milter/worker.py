@@ -27,6 +27,8 @@ from dnsbl_milter import log
 from dnsbl_milter.cache import Cache, Lives
 from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.metrics import Metrics
+from dnsbl_milter.pauses import Pauses
+from dnsbl_milter.pauses import file as pauses_file
 from dnsbl_milter.prover import Prover
 from dnsbl_milter.resolver import Resolver
 from dnsbl_milter.session import ACTIONS, House, Session
@@ -75,6 +77,7 @@ def open_house(configuration: Configuration) -> House:
         provers={version: Prover(each, version) for version, each in resolvers.items() if settings.health.proof},
         cache=Cache(settings.cache.clients, lives, time.monotonic),
         metrics=Metrics(policy.lists),
+        pauses=Pauses(pauses_file()),
         add_headers=settings.headers.add,
     )
 

@@ -8,7 +8,7 @@ arithmetic gives three things: waiting stops once no answer could change the act
 their whole range, so silence never makes an action harder; and `low` says how far the evidence alone carries.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dnsbl_policy.actions import Action, Tiers
@@ -196,6 +196,10 @@ class Panel:
     def observing(self) -> "Panel":
         """Return the panel as it would judge if its lists on observation counted."""
         return replace(self, lists=tuple(replace(one, observe=False) for one in self.lists))
+
+    def pausing(self, names: Collection[str]) -> "Panel":
+        """Return the panel with these lists on observation as well."""
+        return replace(self, lists=tuple(replace(one, observe=one.observe or one.name in names) for one in self.lists))
 
     def _contributions(self, evidence: Sequence[Answer]) -> tuple[tuple[Contribution, ...], tuple[Contribution, ...]]:
         counted: list[Contribution] = []

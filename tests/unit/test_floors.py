@@ -17,19 +17,19 @@ FLOORS = [
     # floor, package, modules; from the ground up, and what stands in a later row may not be imported
     ("0", "dnsbl_policy", "actions answers codes lists points"),
     ("1", "dnsbl_policy", "allow catalog proof relevance scoring"),
-    ("2", "dnsbl_milter", "board breaker cache configuration faults listen listing log metrics nameserver notify prover replies resolver settings wire"),
+    ("2", "dnsbl_milter", "board breaker cache configuration faults listen listing log metrics nameserver notify pauses prover replies resolver settings wire"),
     ("3", "dnsbl_milter", "explain session"),
     ("3, above its sessions", "dnsbl_milter", "worker"),
     ("4", "dnsbl_milter", "child monitor"),
     ("4, above its children", "dnsbl_milter", "supervisor"),
-    ("5", "dnsbl_milter", "__main__ cli cli.common cli.config cli.explain cli.run"),
+    ("5", "dnsbl_milter", "__main__ cli cli.common cli.config cli.explain cli.pauses cli.run"),
 ]
 
 HOMES = {
     # library: the modules that may know it; sqlite3 counts as one, though Python brings it
     "Milter": "dnsbl_milter.session dnsbl_milter.worker",
     "cachetools": "dnsbl_milter.cache",
-    "click": "dnsbl_milter.cli dnsbl_milter.cli.common dnsbl_milter.cli.config dnsbl_milter.cli.explain dnsbl_milter.cli.run",
+    "click": "dnsbl_milter.cli dnsbl_milter.cli.common dnsbl_milter.cli.config dnsbl_milter.cli.explain dnsbl_milter.cli.pauses dnsbl_milter.cli.run",
     "dns": "dnsbl_milter.nameserver",
     "prometheus_client": "dnsbl_milter.metrics",
     "pydantic": "dnsbl_milter.settings",

@@ -10,6 +10,7 @@ from dnsbl_milter import __version__
 from dnsbl_milter.cli.config import config
 from dnsbl_milter.cli.explain import explain
 from dnsbl_milter.cli.memory import memory
+from dnsbl_milter.cli.pauses import pause, resume
 from dnsbl_milter.cli.run import run
 
 
@@ -20,6 +21,8 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(pause)
+main.add_command(resume)
 main.add_command(config)
 main.add_command(explain)
 main.add_command(memory)

@@ -1,0 +1,83 @@
+"""What an administrator has put on observation at three in the morning: one list, or everything, without editing.
+
+Floor 2: standard library only. A file that the command line writes and every process reads: it holds across restarts,
+and is in force with the next connection, for a look at a file's times costs a session a microsecond.
+"""
+
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+EVERYTHING = "*"
+"""Stands for all lists: decide, log and count, but touch no mail."""
+
+_DURATION = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def file() -> Path:
+    """Return where pauses are kept: in the state directory, which systemd names and which is where it always was."""
+    return Path(os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "/var/lib/dnsbl-milter") / "pauses.json"
+
+
+def parse_duration(text: str) -> int:
+    """Read a duration such as 90s, 30m, 2h or 1d, in seconds. Raises ValueError."""
+    found = _DURATION.fullmatch(text)
+    if not found or not int(found[1]):
+        raise ValueError("expected a duration such as 30m, 2h or 1d")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def read(path: Path, now: float) -> dict[str, float | None]:
+    """Return what is paused at this moment (seconds since the epoch), and until when; None is until it is resumed.
+
+    A file that is missing, or that nobody can make sense of, pauses nothing.
+    """
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {
+        name: until
+        for name, until in (kept.items() if isinstance(kept, dict) else ())
+        if until is None or (isinstance(until, int | float) and now < until)
+    }
+
+
+def write(path: Path, pauses: Mapping[str, float | None]) -> None:
+    """Replace the file at once, so that no reader sees half of it. Raises OSError."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            json.dump(dict(pauses), opened)
+        Path(name).chmod(0o644)  # written by root, read by the daemon's user
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+class Pauses:
+    """What is paused, as one process sees it."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._seen: tuple[int, int, int] | None = None
+        self._known: dict[str, float | None] = {}
+
+    def names(self) -> frozenset[str]:
+        """Return the names of paused lists, and `EVERYTHING` if all is paused."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return frozenset()
+        seen = (status.st_mtime_ns, status.st_ino, status.st_size)
+        now = self._clock()
+        if seen != self._seen:
+            self._seen, self._known = seen, read(self._path, now)
+        return frozenset(name for name, until in self._known.items() if until is None or now < until)

@@ -1,0 +1,93 @@
+"""Pauses: a file that everybody reads and that nobody can break the mail with."""
+
+import json
+import os
+
+import pytest
+
+from dnsbl_milter.pauses import EVERYTHING, Pauses, file, parse_duration, read, write
+
+NOW = 1_000_000.0
+
+DURATIONS = [("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86_400)]
+NO_DURATIONS = ["", "2", "h", "2 h", "-1h", "0m", "1.5h", "2w", "1h30m", "٢h", "9999999d"]
+
+USELESS = [
+    ("an empty file", ""),
+    ("half a file", '{"zen": 1'),
+    ("another document", "[1, 2]"),
+    ("odd moments", '{"zen": "soon", "spamcop": []}'),
+    ("bytes", "\0\0\0"),
+]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "pauses.json"
+
+
+@pytest.mark.parametrize(("text", "seconds"), DURATIONS)
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", NO_DURATIONS)
+def test_no_durations(text):
+    with pytest.raises(ValueError, match="expected a duration such as 30m, 2h or 1d"):
+        parse_duration(text)
+
+
+def test_what_is_written_is_read_until_its_time_has_come(path):
+    write(path, {"zen": None, "spamcop": NOW + 60, EVERYTHING: NOW - 1})
+    assert read(path, NOW) == {"zen": None, "spamcop": NOW + 60}
+    assert read(path, NOW + 60) == {"zen": None}
+
+
+@pytest.mark.parametrize("content", [row[1] for row in USELESS], ids=[row[0] for row in USELESS])
+def test_a_file_that_makes_no_sense_pauses_nothing(path, content):
+    path.write_text(content)
+    assert read(path, NOW) == {}
+    assert Pauses(path).names() == frozenset()
+
+
+def test_no_file_pauses_nothing(path):
+    assert read(path, NOW) == {}
+    assert Pauses(path).names() == frozenset()
+
+
+def test_a_process_sees_every_change_at_once(path):
+    time = [NOW]
+    pauses = Pauses(path, lambda: time[0])
+    assert pauses.names() == frozenset()
+    write(path, {"zen": NOW + 60})
+    assert pauses.names() == {"zen"}
+    write(path, {"zen": NOW + 60, EVERYTHING: None})
+    assert pauses.names() == {"zen", EVERYTHING}
+    time[0] += 60
+    assert pauses.names() == {EVERYTHING}
+    path.unlink()
+    assert pauses.names() == frozenset()
+
+
+def test_the_file_is_replaced_whole_and_readable_by_the_daemon(path):
+    before = os.umask(0o077)
+    try:
+        write(path, {"zen": None})
+        write(path, {"spamcop": None})
+    finally:
+        os.umask(before)
+    assert json.loads(path.read_text()) == {"spamcop": None}
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [each.name for each in path.parent.iterdir()] == ["pauses.json"]
+
+
+def test_a_folder_that_is_missing_is_an_error_for_the_one_who_writes(path):
+    with pytest.raises(FileNotFoundError):
+        write(path.parent / "missing" / "pauses.json", {})
+
+
+def test_it_lies_where_systemd_says(monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", "/srv/state:/srv/other")
+    assert str(file()) == "/srv/state/pauses.json"
+    monkeypatch.delenv("STATE_DIRECTORY")
+    assert str(file()) == "/var/lib/dnsbl-milter/pauses.json"

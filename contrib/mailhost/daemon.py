@@ -54,7 +54,8 @@ class Daemon:
             [*wrapper, sys.executable, "-m", "dnsbl_milter", "run", "--config", self.configuration],
             self._log,
             lambda: any(line.startswith("serving") or '"event": "serving"' in line for line in self.log()),
-            environment=environment(),
+            # What a milter that is killed leaves behind is not to lie about on this machine.
+            environment=environment() | {"TMPDIR": str(folder)},
         )
 
     def log(self) -> list[str]:
@@ -83,6 +84,14 @@ class Daemon:
         """Return how many of Sendmail's connections each worker holds."""
         connections = _connections(self.socket)
         return {pid: len(connections & _inodes(pid)) for pid in self.workers()}
+
+    def listening(self) -> bool:
+        """Tell whether anybody can connect to its socket."""
+        if self.socket.startswith("local:"):
+            rows = [row for row in _table("unix") if row[7:] == [self.socket.removeprefix("local:")]]
+            return Path(rows[0][7]).exists() and any(row[5] == "01" for row in rows) if rows else False
+        rows = [row for table in ("tcp", "tcp6") for row in _table(table)]
+        return any(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == _port(self.socket) for row in rows)
 
     def unread(self) -> int:
         """Return how many bytes Sendmail has sent that no worker has read yet; for inet: and inet6: only."""
@@ -116,8 +125,10 @@ class Daemon:
 
     def kill(self) -> None:
         """End it and its workers as a crash would."""
-        for pid in [self.process.pid, *self.workers()]:
-            os.kill(pid, signal.SIGKILL)
+        if self.process.alive:
+            for pid in [self.process.pid, *self.workers()]:
+                with contextlib.suppress(ProcessLookupError):  # ended since
+                    os.kill(pid, signal.SIGKILL)
         self.process.stop()
 
     def stop(self, patience: float = 40.0) -> None:

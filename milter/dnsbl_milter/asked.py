@@ -147,7 +147,7 @@ def _octet(*values: str) -> str:
 
 
 def _lost(feature: Feature) -> list[str]:
-    lost = []
+    lost: list[str] = []
     if feature.name == "rbl":
         return lost
     if feature.argument(2).strip('" ') not in ("", "quarantine", "discard"):

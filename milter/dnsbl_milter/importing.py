@@ -3,23 +3,18 @@
 Floor 2: standard library only. Takes what was read and returns text.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
+from dnsbl_milter import translation
 from dnsbl_milter.access import Entry
 from dnsbl_milter.asked import ADDRESS_LISTS, Asked, asked
 from dnsbl_milter.mc import Feature
+from dnsbl_milter.translation import DEFER, TAG, AskedList
 from dnsbl_policy.actions import Action
-from dnsbl_policy.catalog import KnownList
-from dnsbl_policy.points import LARGEST, written
-
-TAG, DEFER = 300, 600
-"""The gentle thresholds, in hundredths: the catalog's weights are made for them."""
-GENTLE = TAG
-"""The gentle weight of a list that the catalog does not know, or whose codes the .mc chose: it tags by itself."""
+from dnsbl_policy.points import written
 
 _UNPRINTABLE = re.compile(r"[^ -~]+")
 _DID = {
@@ -68,32 +63,6 @@ class Imported:
     lists: int
 
 
-@dataclass(slots=True)
-class _List:
-    """A zone that is carried over, with the lines that asked it: a zone is asked once."""
-
-    name: str
-    lines: list[Asked] = field(default_factory=list)
-
-    @property
-    def known(self) -> KnownList | None:
-        """Return what the catalog says of it, if the .mc took every code: else it has weighed for itself."""
-        return self.lines[0].known if any(not line.codes for line in self.lines) else None
-
-    @property
-    def most(self) -> int:
-        """Return the most that it adds in a gentle configuration."""
-        if self.known is None:
-            return GENTLE
-        weights = [code.weight for code in self.known.codes] or [self.known.weight or 0]
-        return sum(weight for weight in weights if weight > 0)
-
-    @property
-    def capped(self) -> bool:
-        """Tell whether a gentle list needs a cap, since several patterns of its own may match at once."""
-        return all(line.codes for line in self.lines) and sum(len(line.codes) for line in self.lines) > 1
-
-
 def import_sendmail(
     name: str,
     features: Sequence[Feature],
@@ -110,28 +79,24 @@ def import_sendmail(
     if not any(feature.name in ADDRESS_LISTS for feature in features):
         return None
     lists, report = _read(name, features, strict=strict)
-    weights = _strict_weights(lists) if strict else {}
     report += _reversals(name, lists) if strict else ()
     spared = [entry for source in (access, relay_domains) if source for entry in source.entries]
     report += _spared("access", access)
     report += _spared("relay-domains", relay_domains)
     report += _doubts(features, access, relay_domains, strict=strict)
     report += _everywhere(name, lists, strict=strict) if lists else ()
-    blocks = [
-        _head(name, strict=strict),
-        ["[actions]", *_thresholds(lists, weights)],
-        ["[allow]", *_exemptions(spared, features, strict=strict)],
-        *([["[memory]", 'url = ""  # a deferral did not forgive']] if Action.DEFER in weights else []),
-        *(_toml(each, weights) for each in lists),
-    ]
-    caps = [f"{json.dumps(each.name)} = {{ cap = {written(GENTLE)} }}" for each in lists if each.capped and not strict]
-    blocks += [["[groups]", *caps]] if caps else []
-    return Imported("\n\n".join("\n".join(block) for block in blocks) + "\n", tuple(report), len(lists))
+    if strict:
+        delayed = any(feature.name == "delay_checks" for feature in features)
+        title = f"# Made of {_printable(name)} with --strict: what one list did to mail by itself, it does still."
+        body = translation.strict(lists, spared, delayed=delayed)
+    else:
+        title = f"# Made of {_printable(name)}: lists weigh, and none by itself delays or refuses mail."
+        body = translation.gentle(lists, spared)
+    return Imported(f"{title}\n\n{body}", tuple(report), len(lists))
 
 
-def _read(name: str, features: Iterable[Feature], *, strict: bool) -> tuple[list[_List], list[Remark]]:
-    lists: dict[str, _List] = {}
-    names: set[str] = set()
+def _read(name: str, features: Iterable[Feature], *, strict: bool) -> tuple[list[AskedList], list[Remark]]:
+    lists: dict[str, AskedList] = {}
     report: list[Remark] = []
     for feature in features:
         place = f"{name}:{feature.line}"
@@ -141,25 +106,35 @@ def _read(name: str, features: Iterable[Feature], *, strict: bool) -> tuple[list
             continue
         line = asked(feature)
         what = f"FEATURE({feature.name}) {line.shown}"
-        earlier = lists[line.zone].lines if line.zone in lists else []
-        refused = line.refused
-        if whole := next((each for each in earlier if not each.codes), None):
-            refused = f"line {whole.line} asks the same zone, and acts on every answer"
+        refused = line.refused or _needless(line, lists.values(), strict=strict)
         if refused:
             report.append(Remark(place, Fate.LEFT, what, refused))
             continue
-        if not earlier:
-            called = line.known.name if line.known else line.zone
-            lists[line.zone] = _List(next(each for each in _numbered(called) if each not in names))
-            names.add(lists[line.zone].name)
-        lists[line.zone].lines.append(line)
-        report.append(_fate(place, what, line, lists[line.zone], strict=strict))
-        if earlier:
-            report.append(Remark(place, Fate.CHANGED, what, f"one list with line {earlier[0].line}, for a zone is asked once"))
+        one = lists.get(line.zone)
+        if one is None:
+            called = line.known.name if line.known else line.shown.removeprefix("{key}.")
+            names = {each.name for each in lists.values()}
+            one = lists[line.zone] = AskedList(next(each for each in _numbered(called) if each not in names))
+        one.lines.append(line)
+        report.append(_fate(place, what, line, one, strict=strict))
+        if line is not one.lines[0]:
+            report.append(Remark(place, Fate.CHANGED, what, f"one list with line {one.lines[0].line}, for a zone is asked once"))
         if line.shown != line.zone:
             report.append(Remark(place, Fate.CARRIED, what, "its key stands in the configuration: let only the milter read that, or use key_file"))
         report += [Remark(place, Fate.LEFT, what, lost) for lost in line.lost]
     return list(lists.values()), report
+
+
+def _needless(line: Asked, lists: Iterable[AskedList], *, strict: bool) -> str:
+    """Return why a line adds nothing to those before it, or nothing."""
+    for one in lists:
+        first = one.lines[0]
+        if one.zone == line.zone:
+            whole = next((each for each in one.lines if not each.codes), None)
+            return f"line {whole.line} asks the same zone, and acts on every answer" if whole else ""
+        if not strict and line.known is not None and first.known is line.known:
+            return f"the list of line {first.line} under another name, and one witness is not heard twice"
+    return ""
 
 
 def _other(name: str) -> str:
@@ -176,7 +151,7 @@ def _numbered(name: str) -> Iterator[str]:
         number += 1
 
 
-def _fate(place: str, what: str, line: Asked, one: _List, *, strict: bool) -> Remark:
+def _fate(place: str, what: str, line: Asked, one: AskedList, *, strict: bool) -> Remark:
     codes = f" with {' '.join(line.codes)}" if line.codes else ""
     if strict:
         return Remark(place, Fate.CARRIED, what, f"{_DID[line.action]} by itself{codes}, and still is")
@@ -187,25 +162,7 @@ def _fate(place: str, what: str, line: Asked, one: _List, *, strict: bool) -> Re
     return Remark(place, Fate.CHANGED, what, f"{_DID[line.action]} by itself{codes}; {adds}{families}")
 
 
-def _strict_weights(lists: Iterable[_List]) -> dict[Action, int]:
-    """Return for each action in use a weight that is its threshold too: all that is milder stays below it together.
-
-    Raises ValueError if that takes more points than there are.
-    """
-    rules = [line.action for each in lists for line in each.lines for _ in line.codes or ("any",)]
-    used = sorted(set(rules))
-    for unit in (1000 if len(used) < 2 else 100, 1):
-        weights: dict[Action, int] = {}
-        below = 0
-        for action in used:
-            weights[action] = below + unit
-            below += weights[action] * rules.count(action)
-        if all(weight <= LARGEST for weight in weights.values()):
-            return weights
-    raise ValueError("these are too many lists with different actions for --strict; import them without it")
-
-
-def _reversals(name: str, lists: Iterable[_List]) -> Iterator[Remark]:
+def _reversals(name: str, lists: Iterable[AskedList]) -> Iterator[Remark]:
     """Tell where a milder line stands before a harder one: Sendmail stopped at the first, but points add up."""
     lines = sorted((line for each in lists for line in each.lines), key=lambda line: line.line)
     for number, later in enumerate(lines):
@@ -240,7 +197,7 @@ def _doubts(features: Sequence[Feature], access: Source | None, relay_domains: S
         yield Remark(relay_domains.name, Fate.CHANGED, "exemptions", "FEATURE(dnsbl) judged these clients too; to be as strict, leave --relay-domains out")
 
 
-def _everywhere(name: str, lists: Sequence[_List], *, strict: bool) -> Iterator[Remark]:
+def _everywhere(name: str, lists: Sequence[AskedList], *, strict: bool) -> Iterator[Remark]:
     """Tell what is different for every list."""
     yield Remark(name, Fate.CHANGED, "when it is said", "at RCPT; without delay_checks, FEATURE closed the door at connect")
     yield Remark(name, Fate.CHANGED, "what is a listing", "operators' error codes (127.255.255.0/24) and answers outside 127/8 are none now; for FEATURE(dnsbl) they were")
@@ -248,59 +205,6 @@ def _everywhere(name: str, lists: Sequence[_List], *, strict: bool) -> Iterator[
         yield Remark(name, Fate.CHANGED, "several answers", "each counts, as since Sendmail 8.18; before, FEATURE(enhdnsbl) looked at one of them only")
     if not strict and len(lists) == 1:
         yield Remark(name, Fate.CHANGED, "weighing", "one list is left, and there is nothing to weigh it against: add others")
-
-
-def _head(name: str, *, strict: bool) -> list[str]:
-    if strict:
-        return [f"# Made of {_printable(name)} with --strict: what one list did to mail alone, it does still."]
-    return [f"# Made of {_printable(name)}: lists weigh, and none alone delays or refuses mail."]
-
-
-def _thresholds(lists: Iterable[_List], weights: dict[Action, int]) -> list[str]:
-    if weights:
-        return [f"{action} = {written(weight)}" for action, weight in weights.items()]
-    most = sum(each.most for each in lists)
-    # A threshold that no sum reaches would only seem to protect.
-    lines = [f"tag = {written(min(TAG, most))}"] if most else []
-    return [*lines, f"defer = {written(DEFER)}"] if most >= DEFER else lines
-
-
-def _exemptions(entries: Sequence[Entry], features: Iterable[Feature], *, strict: bool) -> list[str]:
-    own = () if strict else ("postmaster@", "abuse@")
-    lines = [
-        f"networks = {_array(network for entry in entries for network in entry.networks)}",
-        f"hosts = {_array(host for entry in entries for host in entry.hosts)}",
-        f"recipients = {_array([*own, *(recipient for entry in entries for recipient in entry.recipients)])}",
-    ]
-    if strict and not any(feature.name == "delay_checks" for feature in features):
-        lines.append("authenticated = false  # without delay_checks, a client was refused before it could log in")
-    return lines
-
-
-def _array(values: Iterable[str]) -> str:
-    items = [json.dumps(value) for value in dict.fromkeys(values)]
-    return f"[{', '.join(items)}]" if len(items) < 4 else "".join(["[\n", *(f"    {item},\n" for item in items), "]"])
-
-
-def _toml(one: _List, weights: dict[Action, int]) -> list[str]:
-    """Write a list; without weights, gently."""
-    lines = [f"# line {', '.join(str(line.line) for line in one.lines)}", "[[list]]"]
-    if one.lines[0].known:
-        lines.append(f"name = {json.dumps(one.name)}")
-    lines.append(f"zone = {json.dumps(one.lines[0].zone)}")
-    if not weights and any(not line.codes for line in one.lines):
-        return lines if one.known else [*lines, f"weight = {written(GENTLE)}"]
-    bare = [weights[line.action] for line in one.lines if not line.codes]
-    lines += [f"weight = {written(weight)}" for weight in bare]
-    codes = [
-        f"{{ match = {json.dumps(code)}, weight = {written(weights.get(line.action, GENTLE))} }}"
-        for line in one.lines
-        for code in line.codes
-    ]
-    lines += [f"codes = [{', '.join(codes)}]"] if codes else []
-    lines += [f"group = {json.dumps(one.name)}"] if one.capped and not weights else []
-    # FEATURE has no question for IPv6 clients, and one about IPv4 for every zone.
-    return [*lines, "ipv4 = true", "ipv6 = false"] if weights else lines
 
 
 def _printable(text: str) -> str:

@@ -101,9 +101,9 @@ class SqliteEngine:
         """Device and number of the file that is open, which need no longer be the one at the path."""
 
     def check(self) -> None:
-        """Return if the file can be used now."""
-        with self._errors():
-            self._opened()
+        """Return if the file can be read and written now."""
+        with self._errors(), _transaction(self._opened()):
+            pass
 
     def recall(self, triplet: Triplet, now: float) -> Recollection:
         """Answer an attempt and remember it. Raises `Unavailable`."""

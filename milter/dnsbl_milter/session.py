@@ -30,8 +30,9 @@ from dnsbl_policy.scoring import Panel, Policy, Verdict, exempted, may_share
 
 ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.QUARANTINE
 NOT_CALLED = Milter.P_NOBODY | Milter.P_NOEOH | Milter.P_NODATA | Milter.P_NOUNKNOWN
-NOT_ANSWERED = Milter.P_NR_HELO | Milter.P_NR_HDR
-"""Callbacks that Sendmail need not wait for."""
+NOT_ANSWERED = Milter.P_NR_HDR
+"""The callback that Sendmail need not wait for. It waits for that of HELO, since pymilter answers a name that is no
+UTF-8 in our stead, and libmilter complains to the system log about an answer where none was promised."""
 
 _OUR_HEADERS = {name.lower(): name for name in replies.HEADERS}
 
@@ -118,7 +119,7 @@ class Session:
     def hello(self, name: str) -> int:
         """Keep the name for the log."""
         self._helo = name
-        return int(Milter.NOREPLY if self._no_reply else Milter.CONTINUE)
+        return int(Milter.CONTINUE)
 
     def envfrom(self, sender: str) -> int:
         """Begin a message; one of an authenticated submitter is not judged."""

@@ -14,11 +14,14 @@ import os
 import shutil
 import signal
 import socket
+import stat
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 import Milter
@@ -48,6 +51,7 @@ def serve(configuration: Configuration, listening: socket.socket, control: int, 
     """Serve sessions until told to drain by `control`; the first sign of life on `signs` is that serving begins."""
     # libmilter's own thread must be the only one that these reach: before the first thread, or the process dies unclean.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGTERM, signal.SIGINT))
+    sys.excepthook = _unreadable
     sessions = _Sessions(open_house(configuration))
     sessions.register()
     descriptor = _take_over(listening)
@@ -158,6 +162,12 @@ class _Sessions:
                 self._changed.notify_all()
 
 
+def _unreadable(_kind: type[BaseException], fault: BaseException, _trace: TracebackType | None) -> None:
+    """Log in one line what pymilter would print: it fails over a HELO that is no UTF-8 before it calls us."""
+    raw = fault.object if isinstance(fault, UnicodeDecodeError) else b""
+    log.warning("not readable as text", fault=fault, text=raw.decode("utf-8", "surrogateescape"))
+
+
 def _text(word: bytes | str) -> str:
     return word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else word
 
@@ -190,6 +200,9 @@ def _listening_descriptors() -> set[int]:
 
 def _is_listening(descriptor: int) -> bool:
     try:
+        # What is no socket makes no socket object, and then nobody would close the duplicate.
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
         with socket.socket(fileno=os.dup(descriptor)) as duplicate:
             return bool(duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except OSError:

@@ -9,6 +9,7 @@ import click
 from dnsbl_milter import __version__
 from dnsbl_milter.cli.config import config
 from dnsbl_milter.cli.explain import explain
+from dnsbl_milter.cli.imports import imports
 from dnsbl_milter.cli.memory import memory
 from dnsbl_milter.cli.pauses import pause, resume
 from dnsbl_milter.cli.run import run
@@ -26,3 +27,4 @@ main.add_command(resume)
 main.add_command(config)
 main.add_command(explain)
 main.add_command(memory)
+main.add_command(imports)

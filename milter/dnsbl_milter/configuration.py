@@ -3,7 +3,6 @@
 Floor 2. With `listing`, the only place that reads the configuration, key files, allow files and the packaged data.
 """
 
-import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -127,25 +126,6 @@ def _reason(fault: OSError | ValueError) -> str:
     if isinstance(fault, UnicodeDecodeError):
         return f"is not UTF-8 text (byte {fault.start + 1})"
     return str(fault)
-
-
-def differences(before: Configuration, after: Configuration) -> list[str]:
-    """Return what a reload changes, key by key, as "actions.tag: 3.0 -> 4.0"; a list's keys go by its name."""
-    old, new = _flat(shown_settings(before)), _flat(shown_settings(after))
-    return [
-        f"{key}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}"
-        for key in dict.fromkeys((*old, *new))
-        if old.get(key) != new.get(key)
-    ]
-
-
-def _flat(shown: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for section, keys in shown.items():
-        for table in keys if isinstance(keys, list) else [keys]:
-            name = f"{section} {table['name']!r}" if isinstance(keys, list) else section
-            flat |= {f"{name}.{key}": value for key, value in table.items()}
-    return flat
 
 
 def _without(document: dict[str, Any], places: list[tuple[Any, ...]]) -> Settings:

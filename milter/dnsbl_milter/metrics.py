@@ -10,7 +10,7 @@ pile up for ever, and two living processes on one number would lose counts (2,00
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,6 +209,24 @@ def totals(folder: Path) -> dict[tuple[str, Labels], float]:
         for metric in scrape.collect()
         for sample in metric.samples
     }
+
+
+def median(counts: Mapping[tuple[str, Labels], float], name: str, label: str) -> float | None:
+    """Return about the median of a histogram with one label, by its buckets; None if it is empty."""
+    buckets = sorted(
+        (float(labels[-1] if labels[0] == label else labels[0]), value)
+        for (each, labels), value in counts.items()
+        if each == f"{name}_bucket" and label in labels
+    )
+    if not buckets or not buckets[-1][1]:
+        return None
+    below, low = 0.0, 0.0
+    for bound, value in buckets:
+        if value >= buckets[-1][1] / 2:
+            # As PromQL does it: evenly spread within the bucket; beyond the last bound nothing is known.
+            return low if bound == float("inf") else low + (bound - low) * (buckets[-1][1] / 2 - below) / (value - below)
+        below, low = value, bound
+    return None
 
 
 def build_info(version: str, libmilter: str) -> Gauge:

@@ -7,17 +7,24 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dnsbl_milter import __version__, log, metrics, pauses, worker
+from dnsbl_milter import __version__, log, metrics, page, pauses, worker
 from dnsbl_milter.board import Board, Fact
-from dnsbl_milter.configuration import Configuration
+from dnsbl_milter.configuration import Configuration, shown_settings
+from dnsbl_milter.effective import as_toml
 from dnsbl_milter.metrics import Gauge
 from dnsbl_milter.pauses import Pauses
+from dnsbl_milter.today import Today
+from dnsbl_policy.actions import Action
+from dnsbl_policy.allow import Exemption
+from dnsbl_policy.lists import DnsList
+from dnsbl_policy.points import written
 
 PATIENCE_SECONDS = 10
 """For a reader to send its request and take its answer."""
@@ -50,7 +57,8 @@ class Watch:
         self._folder = folder
         self._pauses = Pauses(pauses.file())
         self._paused: frozenset[str] = frozenset()
-        self.pages: dict[str, Page] = {"/metrics": self._metrics, "/healthz": self._health}
+        self._today = Today(folder / "today.json")
+        self.pages: dict[str, Page] = {"/": self._status, "/metrics": self._metrics, "/healthz": self._health}
 
     def note_pauses(self) -> None:
         """Log what has been paused or resumed since the last time."""
@@ -93,6 +101,55 @@ class Watch:
                 [((), board[Fact.RELOADED_AT])],
             ),
         ]
+
+    def _status(self, _accept: str) -> tuple[HTTPStatus, str, bytes]:
+        return HTTPStatus.OK, "text/html; charset=utf-8", page.render(self.status(time.time())).encode()
+
+    def status(self, now: float) -> page.Status:
+        """Return what the status page shows; `now` is seconds since the epoch."""
+        board, settings = self._board, self._configuration.settings
+        since, counts = self._today.since(metrics.totals(self._folder), now)
+
+        def count(name: str, *labels: str) -> int:
+            return int(counts.get((name, labels), 0))
+
+        serving, draining = int(board[Fact.SERVING]), int(board[Fact.DRAINING])
+        observing = settings.actions.mode == "observe"
+        paused = sorted(self._pauses.names())
+        mode = " (observe mode: no mail is touched)" if observing else ""
+        return page.Status(
+            version=__version__,
+            health=page.Mood("serving" + mode, "good") if serving else page.Mood("no worker serves", "bad"),
+            workers=f"workers: {serving} serving, {draining} draining, {int(board[Fact.RESTARTS])} died",
+            loaded=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(board[Fact.RELOADED_AT])),
+            reload=page.Mood("in force", "good") if board[Fact.RELOAD_SUCCESSFUL] else page.Mood("refused", "bad"),
+            paused=["everything" if name == pauses.EVERYTHING else name for name in paused],
+            recipients=[(str(action), count("recipients_total", str(action))) for action in Action],
+            messages=sum(count("messages_total", str(action)) for action in Action),
+            connections=count("connections_total"),
+            exempt=sum(count("exempt_total", reason) for reason in Exemption),
+            since=since,
+            lists=[self._row(one, counts) for one in self._configuration.policy.lists],
+            policy=as_toml(_public(shown_settings(self._configuration))),
+        )
+
+    def _row(self, one: DnsList, counts: Mapping[tuple[str, tuple[str, ...]], float]) -> page.ListRow:
+        outcomes = {outcome: int(counts.get(("lookups_total", (one.name, outcome)), 0)) for outcome in metrics.OUTCOMES}
+        weights = [f"{rule.label} {written(rule.weight, sign=True)}".strip() for rule in one.rules]
+        median = metrics.median(counts, "lookup_seconds", one.name)
+        return page.ListRow(
+            name=one.name + (" (observed)" if one.observe else ""),
+            states=self._states(one),
+            weight=", ".join(weights),
+            asked=sum(outcomes.values()),
+            listed=outcomes["listed"],
+            failed=sum(outcomes.values()) - outcomes["listed"] - outcomes["clear"],
+            milliseconds=None if median is None else round(median * 1000, 1),
+            decisive=int(sum(value for (name, labels), value in counts.items() if name == "decisive_total" and labels[1] == one.name)),
+        )
+
+    def _states(self, one: DnsList) -> list[page.Mood]:
+        return [page.Mood("paused", "warn")] if one.name in self._pauses.names() else [page.Mood("ok", "good")]
 
     def _metrics(self, accept: str) -> tuple[HTTPStatus, str, bytes]:
         text, content_type = metrics.render(self._folder, self.gauges(), accept)
@@ -145,3 +202,9 @@ class _Request(BaseHTTPRequestHandler):
 
     def log_message(self, *_arguments: object) -> None:
         """Say nothing: a scrape is no event."""
+
+
+def _public(shown: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings without the addresses of people: who is allowed is shown as how many."""
+    allowed = {key: f"{len(value)} entries" if isinstance(value, list) else value for key, value in shown["allow"].items()}
+    return shown | {"allow": allowed}

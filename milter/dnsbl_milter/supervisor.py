@@ -20,7 +20,8 @@ from typing import NoReturn
 from dnsbl_milter import child, log, metrics, monitor, notify, worker
 from dnsbl_milter.board import Board, Fact, facts
 from dnsbl_milter.child import Child
-from dnsbl_milter.configuration import Configuration, differences, load
+from dnsbl_milter.configuration import Configuration, load, shown_settings
+from dnsbl_milter.effective import differences
 from dnsbl_milter.listen import ListenError, adopt_socket, open_socket, open_web_socket, remove_socket
 from dnsbl_milter.settings import Invalid
 
@@ -277,7 +278,7 @@ class Supervisor:
         before = self._current
         self._current, self._candidate = candidate, None
         self._drain(before)
-        changes = differences(before.configuration, candidate.configuration)
+        changes = differences(shown_settings(before.configuration), shown_settings(candidate.configuration))
         log.info("reloaded", changes="; ".join(changes) or "none")
         self._warn(candidate.configuration)
         self._reloaded(successful=True)

@@ -17,7 +17,7 @@ FLOORS = [
     # floor, package, modules; from the ground up, and what stands in a later row may not be imported
     ("0", "dnsbl_policy", "actions answers codes lists points"),
     ("1", "dnsbl_policy", "allow catalog proof relevance scoring"),
-    ("2", "dnsbl_milter", "board breaker cache configuration faults listen listing log metrics nameserver notify pauses prover replies resolver settings wire"),
+    ("2", "dnsbl_milter", "board breaker cache configuration effective faults listen listing log metrics nameserver notify page pauses prover replies resolver settings today wire"),
     ("3", "dnsbl_milter", "explain session"),
     ("3, above its sessions", "dnsbl_milter", "worker"),
     ("4", "dnsbl_milter", "child monitor"),

@@ -92,12 +92,14 @@ class Session:
         self._cached = False
         self._message = _Message()
         self._no_reply = False
+        self._may = ACTIONS
+        """What Sendmail lets us do with a message."""
 
     def negotiate(self, options: list[int]) -> int:
         """Agree on what Sendmail calls and what we may do; less than we want is no reason to refuse."""
         offered = options[1]
         self._no_reply = bool(offered & Milter.P_NR_HDR)
-        options[0] = ACTIONS & options[0]
+        options[0] = self._may = ACTIONS & options[0]
         options[1] = offered & (NOT_CALLED | NOT_ANSWERED)
         options[2] = options[3] = 0
         return int(Milter.CONTINUE)
@@ -179,14 +181,14 @@ class Session:
             return int(Milter.CONTINUE)
         if message.action is Action.DISCARD:
             return int(Milter.DISCARD)
-        for name, copies in message.forged.items():
+        for name, copies in message.forged.items() if self._may & Milter.CHGHDRS else ():
             # Sendmail keeps removed copies in their places, so the others' numbers stay.
             for copy in range(1, copies + 1):
                 self._context.chgheader(name, copy, None)
         if verdict is not None and message.judged and self._tells(message.action):
             for name, value in replies.headers(verdict, message.action):
                 self._context.addheader(name, value)
-        if verdict is not None and message.action is Action.QUARANTINE:
+        if verdict is not None and message.action is Action.QUARANTINE and self._may & Milter.QUARANTINE:
             self._context.quarantine(replies.quarantine_reason(verdict))
         return int(Milter.CONTINUE)
 
@@ -256,8 +258,9 @@ class Session:
         return {one.name: one.look_up_address(client) for one in self._house.policy.lists} if client else {}
 
     def _tells(self, action: Action) -> bool:
-        return self._house.add_headers == "always" or (
-            self._house.add_headers == "tagged" and action is not Action.ACCEPT
+        wanted = self._house.add_headers
+        return bool(self._may & Milter.ADDHDRS) and (
+            wanted == "always" or (wanted == "tagged" and action is not Action.ACCEPT)
         )
 
     def _refuse(self, reply: replies.Reply) -> int:

@@ -101,6 +101,7 @@ def open_site(keeper: Keeper) -> Iterator[OpenSite]:
     site = keeper.site
     if site is None:
         return
+    site.hang_up()
     assert site.errors() == []
     assert not any(event["event"] == "callback failed" for event in site.events())
     site.daemon.wait_until_idle()

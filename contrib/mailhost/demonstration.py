@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
-from mailhost.daemon import Daemon, command
+from mailhost.daemon import SOCKET, Daemon, command
 from mailhost.lists import ListServer, sample_zones
-from mailhost.policies import SOCKET
 from mailhost.process import StartError
 from mailhost.resolver import Resolver
 from mailhost.sendmail import PASSWORD, USER, MailHost

@@ -22,7 +22,7 @@ from dnsbl_milter.board import Board, Fact, facts
 from dnsbl_milter.child import Child
 from dnsbl_milter.configuration import Configuration, load, shown_settings
 from dnsbl_milter.effective import differences
-from dnsbl_milter.listen import ListenError, adopt_socket, open_socket, open_web_socket, remove_socket, turn_away
+from dnsbl_milter.listen import ListenError, adopt_socket, open_socket, open_web_socket, remove_socket
 from dnsbl_milter.settings import Invalid
 
 FIRST_DELAY = 0.1
@@ -167,7 +167,12 @@ class Supervisor:
                 if place.held is None and generation.kill_at is None and now >= place.due:
                     taken = {each.number for other in self._generations() for each in other.living()}
                     number = next(number for number in range(len(taken) + 1) if number not in taken)
-                    place.held = child.fork(place.task(number), number, self._descriptors(), _SIGNALS)
+                    try:
+                        place.held = child.fork(place.task(number), number, self._descriptors(), _SIGNALS)
+                    except OSError as fault:
+                        place.delay = min(max(place.delay * 2, FIRST_DELAY), LONGEST_DELAY)
+                        place.due = now + place.delay
+                        log.error("no new process", fault=fault.strerror, again_in=place.delay)
 
     def _descriptors(self) -> list[int]:
         ends = [end for generation in self._generations() for each in generation.living() for end in (each.control, each.signs)]
@@ -314,13 +319,11 @@ class Supervisor:
         # The path goes first and now: a successor may bind it while our last sessions still run.
         if not self._sockets.passed:
             remove_socket(self._current.configuration.endpoint)
+        self._sockets.milter.close()
         self._stopping = True
         for generation in filter(None, (self._current, self._candidate)):
             self._drain(generation)
         self._candidate = None
-        if not self._sockets.passed:
-            turn_away(self._sockets.milter)
-        self._sockets.milter.close()
 
     def _reap(self) -> None:
         while True:

@@ -118,6 +118,8 @@ class Supervisor:
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pinged = 0.0
         self._watchdog = notify.watchdog_seconds()
+        # Half of what the watchdog asks for, as sd_watchdog_enabled(3) recommends.
+        self._beat = PING_SECONDS if self._watchdog is None else min(PING_SECONDS, self._watchdog / 2)
 
     def run(self) -> int:
         """Supervise until told to stop and every process has ended; return the exit status."""
@@ -183,7 +185,7 @@ class Supervisor:
 
     def _ping(self, now: float) -> None:
         """Ask for signs of life, count them, and let the service manager's watchdog know of them."""
-        if now < self._pinged + PING_SECONDS:
+        if now < self._pinged + self._beat:
             return
         self._pinged = now
         for generation in self._generations():
@@ -208,7 +210,7 @@ class Supervisor:
         signs = {held.signs: held for generation in self._generations() for held in generation.living()}
         for descriptor in signs:
             poll.register(descriptor, select.POLLIN)
-        due = [self._pinged + PING_SECONDS]
+        due = [self._pinged + self._beat]
         for generation in self._generations():
             if generation.kill_at is not None:
                 due.append(generation.kill_at)
@@ -229,7 +231,7 @@ class Supervisor:
         if not self._announced and self._current.serving:
             self._announced = True
             log.info("serving", socket=self._current.configuration.endpoint)
-            notify.tell("READY=1", f"STATUS=Serving with {len(self._current.workers)} workers")
+            self._tell_ready()
         if self._candidate is not None and self._candidate.serving:
             self._promote(self._candidate)
 
@@ -282,6 +284,10 @@ class Supervisor:
         log.info("reloaded", changes="; ".join(changes) or "none")
         self._warn(candidate.configuration)
         self._reloaded(successful=True)
+        self._reload_once_more()
+
+    def _reload_once_more(self) -> None:
+        """Do what was asked for while a reload was under way: the file may have changed since it was read."""
         if self._reload_again:
             self._reload_again = False
             self._reload()
@@ -293,13 +299,18 @@ class Supervisor:
             abandoned, self._candidate = self._candidate, None
             self._drain(abandoned)
             self._reloaded(successful=False)
+            self._reload_once_more()
 
     def _reloaded(self, *, successful: bool) -> None:
         self._board[Fact.RELOAD_SUCCESSFUL] = successful
         if successful:
             self._board[Fact.RELOADED_AT] = time.time()
         if self._announced:
-            notify.tell("READY=1")
+            self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        refused = "" if self._board[Fact.RELOAD_SUCCESSFUL] else "; the last reload was refused, see the log"
+        notify.tell("READY=1", f"STATUS=Serving with {len(self._current.workers)} workers{refused}")
 
     def _drain(self, generation: _Generation) -> None:
         generation.kill_at = time.monotonic() + generation.configuration.settings.milter.drain_seconds
@@ -310,7 +321,7 @@ class Supervisor:
 
     def _stop(self, received: signal.Signals) -> None:
         log.info("stopping", signal=received.name, drain_seconds=self._current.configuration.settings.milter.drain_seconds)
-        notify.tell("STOPPING=1")
+        notify.tell("STOPPING=1", "STATUS=Letting open sessions end")
         # The path goes first and now: a successor may bind it while our last sessions still run.
         if not self._sockets.passed:
             remove_socket(self._current.configuration.endpoint)

@@ -62,10 +62,18 @@ def fork(task: Task, number: int, foreign: Iterable[int], signals: Iterable[sign
     """Start a child; it closes the `foreign` descriptors and knows nothing of the parent's handlers for `signals`.
 
     With a sibling's end of its control pipe in here, that sibling would not see the supervisor die.
+    Raises OSError if the host has no room for one more.
     """
-    control_read, control_write = os.pipe()
-    signs_read, signs_write = os.pipe()
-    pid = os.fork()
+    ends: list[int] = []
+    try:
+        ends += os.pipe()
+        ends += os.pipe()
+        pid = os.fork()
+    except OSError:
+        for end in ends:
+            os.close(end)
+        raise
+    control_read, control_write, signs_read, signs_write = ends
     if pid == 0:
         _become(task, control_read, signs_write, (control_write, signs_read, *foreign), signals)
     os.close(control_read)

@@ -183,7 +183,9 @@ class _Scrape(Collector):
     gauges: Sequence[Gauge]
 
     def collect(self) -> Iterator[Metric]:
-        yield from MultiProcessCollector(None, str(self.folder)).collect()  # type: ignore[no-untyped-call]  # untyped there
+        # A worker that begins makes its file first and fills it then; prometheus-client stumbles over an empty one.
+        files = [str(file) for file in self.folder.glob("*.db") if file.stat().st_size]
+        yield from MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]  # untyped there
         for gauge in self.gauges:
             family = CounterMetricFamily if gauge.counter else GaugeMetricFamily
             metric = family(f"dnsbl_{gauge.name}", gauge.says, labels=gauge.labels)

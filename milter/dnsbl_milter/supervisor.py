@@ -169,7 +169,14 @@ class Supervisor:
                 if place.held is None and generation.kill_at is None and now >= place.due:
                     taken = {each.number for other in self._generations() for each in other.living()}
                     number = next(number for number in range(len(taken) + 1) if number not in taken)
-                    place.held = child.fork(place.task(number), number, self._descriptors(), _SIGNALS)
+                    try:
+                        place.held = child.fork(place.task(number), number, self._descriptors(), _SIGNALS)
+                    except OSError as fault:
+                        # Of the host's making (memory, processes, files), and perhaps not for long; the others serve on.
+                        self._put_off(place, now)
+                        log.error("no process could be started", fault=fault.strerror, retry_in=place.delay)
+                        if generation is self._candidate:
+                            self._abandon("no process could be started")
 
     def _descriptors(self) -> list[int]:
         ends = [end for generation in self._generations() for each in generation.living() for end in (each.control, each.signs)]
@@ -292,10 +299,10 @@ class Supervisor:
             self._reload_again = False
             self._reload()
 
-    def _abandon(self) -> None:
-        """Give up a generation of which a process died before all of them served."""
+    def _abandon(self, why: str) -> None:
+        """Give up a generation that did not come to serve."""
         if self._candidate is not None:
-            log.error("reload refused", fault="a new worker died before it served; the old ones go on")
+            log.error("reload refused", fault=f"{why}; the old ones go on")
             abandoned, self._candidate = self._candidate, None
             self._drain(abandoned)
             self._reloaded(successful=False)
@@ -318,6 +325,7 @@ class Supervisor:
             held.tell(child.DRAIN)
         if any(generation.living()):
             self._old.append(generation)
+        self._count(time.monotonic())
 
     def _stop(self, received: signal.Signals) -> None:
         log.info("stopping", signal=received.name, drain_seconds=self._current.configuration.settings.milter.drain_seconds)
@@ -326,6 +334,9 @@ class Supervisor:
         if not self._sockets.passed:
             remove_socket(self._current.configuration.endpoint)
         self._sockets.milter.close()
+        # Or whoever asks for metrics would wait for nobody.
+        if self._sockets.web is not None:
+            self._sockets.web.close()
         self._stopping = True
         for generation in filter(None, (self._current, self._candidate)):
             self._drain(generation)
@@ -344,6 +355,7 @@ class Supervisor:
                     if place.held is not None and place.held.pid == pid:
                         self._bury(generation, place, place.held, os.waitstatus_to_exitcode(status))
             self._old = [generation for generation in self._old if any(generation.living())]
+            self._count(time.monotonic())
 
     def _bury(self, generation: _Generation, place: _Place, dead: Child, status: int) -> None:
         now = time.monotonic()
@@ -351,15 +363,17 @@ class Supervisor:
         place.held = None
         if generation.kill_at is not None:
             return
-        steady = now - dead.since >= STEADY_SECONDS
-        place.delay = 0.0 if steady else min(max(place.delay * 2, FIRST_DELAY), LONGEST_DELAY)
-        place.due = now + place.delay
+        self._put_off(place, now, steady=now - dead.since >= STEADY_SECONDS)
         what = "worker" if place in generation.workers else "monitor"
         log.error(f"{what} died", pid=dead.pid, status=status, restart_in=place.delay)
         self._board[Fact.RESTARTS] += what == "worker"
         self._count(now)
         if generation is self._candidate and what == "worker":
-            self._abandon()
+            self._abandon("a new worker died before it served")
+
+    def _put_off(self, place: _Place, now: float, *, steady: bool = False) -> None:
+        place.delay = 0.0 if steady else min(max(place.delay * 2, FIRST_DELAY), LONGEST_DELAY)
+        place.due = now + place.delay
 
     def _warn(self, configuration: Configuration) -> None:
         for warning in configuration.warnings:

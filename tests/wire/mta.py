@@ -29,7 +29,11 @@ class Session:
         self.client = client
         self._stream = socket.socket(family, socket.SOCK_STREAM)
         self._stream.settimeout(PATIENCE)
-        self._stream.connect(address)
+        try:
+            self._stream.connect(address)
+        except OSError:
+            self._stream.close()
+            raise
         self._talk = MilterConnection(self._stream)
 
     def __enter__(self) -> Self:

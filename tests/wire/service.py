@@ -42,7 +42,28 @@ os.execv(sys.executable, [sys.executable, "-m", "dnsbl_milter", *sys.argv[2:]])
 """
 """Becomes the daemon under the process id that it names, which only the process itself knows."""
 
+ONE_LIST = '[{ name = "one", zone = "one.example", weight = 4 }]'
+"""The lists of a test that wants no more than one."""
+
 Sample = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def policy(
+    nameserver: str, socket: str | Path, *, actions: str = "{ defer = 3 }", lists: str = ONE_LIST, **milter: object
+) -> str:
+    """Return a configuration; {web} stands for where the metrics are served."""
+    address = socket if isinstance(socket, str) and socket.startswith("inet") else f"local:{socket}"
+    keys = {"socket": address, "workers": 2, "drain_seconds": 20} | milter
+    section = ", ".join(f"{key} = {json.dumps(value)}" for key, value in keys.items())
+    return f"""
+        milter = {{ {section} }}
+        dns = {{ nameservers = ["{nameserver}"], deadline = 10 }}
+        actions = {actions}
+        memory.url = ""
+        metrics.listen = "{{web}}"
+        health = {{ enabled = false, proof = false }}
+        list = {lists}
+    """
 
 
 class Service:
@@ -184,12 +205,17 @@ class Service:
 
     def wait_until(self, condition: Callable[[], bool], what: str, patience: float = 20.0) -> None:
         """Wait until a condition holds; an error quotes the log."""
+
+        def look() -> bool:
+            held = condition()
+            if not held and self._dead():
+                raise RuntimeError(f"it ended before {what}\n{self.log()[-4000:]}")
+            return held
+
         try:
-            wait_until(lambda: condition() or self._dead(), patience, what)
+            wait_until(look, patience, what)
         except TimeoutError as fault:
             raise TimeoutError(f"{fault}\n{self.log()[-4000:]}") from None
-        if not condition():
-            raise RuntimeError(f"it ended before {what}\n{self.log()[-4000:]}")
 
     def page(self, path: str = "/metrics", accept: str = "") -> tuple[int, str, str]:
         """Return a page's status, content type and text."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from faulty import NameServer, listed
 from mta import ACCEPT, Session
-from service import Service
+from service import Service, policy
 
 from dnsbl_milter.configuration import DEFAULT_PATH
 from dnsbl_milter.settings import MilterSection
@@ -142,20 +142,6 @@ def name_server():
         yield server
 
 
-def policy(name_server, path, **milter):
-    keys = {"socket": f"local:{path}", "workers": 2, "drain_seconds": 20} | milter
-    section = ", ".join(f"{key} = {value!r}" for key, value in keys.items())
-    return f"""
-        milter = {{ {section} }}
-        dns = {{ nameservers = ["{name_server.text}"], deadline = 10 }}
-        actions = {{ defer = 3 }}
-        memory.url = ""
-        metrics.listen = "{{web}}"
-        health.enabled = false
-        list = [{{ name = "one", zone = "one.example", weight = 4 }}]
-    """
-
-
 @pytest.fixture
 def passed(tmp_path):
     """Return a listening socket as systemd would have opened it, and its path."""
@@ -173,7 +159,7 @@ def ask(path):
 
 def test_the_service_manager_is_told_everything(tmp_path, name_server):
     path = str(tmp_path / "milter.sock")
-    with Service(tmp_path, policy(name_server, path), watchdog=WATCHDOG) as service:
+    with Service(tmp_path, policy(name_server.text, path), watchdog=WATCHDOG) as service:
         # Ready is said when mail is judged, not before.
         assert ask(path) == 451
         assert "STATUS=Serving with 2 workers" in [said for _, said in service.told]
@@ -195,12 +181,12 @@ def test_the_service_manager_is_told_everything(tmp_path, name_server):
 
 def test_a_refused_reload_ends_and_says_so(tmp_path, name_server):
     path = str(tmp_path / "milter.sock")
-    with Service(tmp_path, policy(name_server, path)) as service:
+    with Service(tmp_path, policy(name_server.text, path)) as service:
         service.write("[actions]\ntag = 'high'\n")
         service.reload_and_wait()
         said = [said for _, said in service.told]
         assert said[-2:] == ["READY=1", "STATUS=Serving with 2 workers; the last reload was refused, see the log"]
-        service.write(policy(name_server, path))
+        service.write(policy(name_server.text, path))
         service.reload_and_wait()
         assert service.told[-1][1] == "STATUS=Serving with 2 workers"
 
@@ -214,7 +200,7 @@ def fill(queue):
 
 def test_a_service_manager_that_does_not_listen_stops_nobody(tmp_path, name_server):
     path = str(tmp_path / "milter.sock")
-    service = Service(tmp_path, policy(name_server, path), watchdog=WATCHDOG, deaf=True)
+    service = Service(tmp_path, policy(name_server.text, path), watchdog=WATCHDOG, deaf=True)
     fill(str(tmp_path / "notify"))
     try:
         service.launch()
@@ -229,7 +215,7 @@ def test_a_service_manager_that_does_not_listen_stops_nobody(tmp_path, name_serv
 
 def test_the_passed_socket_serves_and_outlives_the_daemon(tmp_path, name_server, passed):
     listening, path = passed
-    with Service(tmp_path, policy(name_server, path), listening=listening) as service:
+    with Service(tmp_path, policy(name_server.text, path), listening=listening) as service:
         inode = Path(path).stat().st_ino
         assert ask(path) == 451
         service.restart()
@@ -254,16 +240,14 @@ def test_a_passed_socket_of_any_family_serves(tmp_path, name_server, family):
         listening.bind((host, 0))
         listening.listen(64)
         port = listening.getsockname()[1]
-        configuration = policy(name_server, "").replace(
-            "local:", f"{'inet' if family == socket.AF_INET else 'inet6'}:{port}@{host}"
-        )
-        with Service(tmp_path, configuration, listening=listening):
+        address = f"{'inet' if family == socket.AF_INET else 'inet6'}:{port}@{host}"
+        with Service(tmp_path, policy(name_server.text, address), listening=listening):
             assert ask((host, port)) == 451
 
 
 def test_a_socket_of_another_family_is_refused(tmp_path, name_server):
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        service = Service(tmp_path, policy(name_server, tmp_path / "milter.sock"), listening=listening)
+        service = Service(tmp_path, policy(name_server.text, tmp_path / "milter.sock"), listening=listening)
         try:
             service.launch()
             assert service.process.wait(20) == 2
@@ -289,7 +273,7 @@ def test_a_restart_under_traffic_refuses_none_and_loses_none(tmp_path, name_serv
             halfway.set()
         return answer == (451 if listed_client else ACCEPT)
 
-    with Service(tmp_path, policy(name_server, path), listening=listening) as service, ThreadPoolExecutor(parallel) as pool:
+    with Service(tmp_path, policy(name_server.text, path), listening=listening) as service, ThreadPoolExecutor(parallel) as pool:
         answers = [pool.submit(play, number) for number in range(sessions)]
         assert halfway.wait(30)
         service.restart()
@@ -302,7 +286,7 @@ def test_a_restart_under_traffic_refuses_none_and_loses_none(tmp_path, name_serv
 
 def test_a_starved_watchdog_and_a_fed_one(tmp_path, name_server):
     path = str(tmp_path / "milter.sock")
-    with Service(tmp_path, policy(name_server, path), watchdog=WATCHDOG) as service:
+    with Service(tmp_path, policy(name_server.text, path), watchdog=WATCHDOG) as service:
 
         def last_fed():
             return max(when for when, said in list(service.told) if said == "WATCHDOG=1")
@@ -334,7 +318,7 @@ def test_a_starved_watchdog_and_a_fed_one(tmp_path, name_server):
 def test_a_short_watchdog_is_fed_about_twice_as_often_as_it_asks(tmp_path, name_server):
     """As sd_watchdog_enabled(3) recommends; beats of a second starve one of a second."""
     watchdog = 1.0
-    with Service(tmp_path, policy(name_server, tmp_path / "milter.sock"), watchdog=watchdog) as service:
+    with Service(tmp_path, policy(name_server.text, tmp_path / "milter.sock"), watchdog=watchdog) as service:
         service.wait_until(lambda: service.count("WATCHDOG=1") >= 6, "it was fed six times", 60)
         fed = [when for when, said in service.told if said == "WATCHDOG=1"]
         gaps = sorted(later - earlier for earlier, later in pairwise(fed))
@@ -366,7 +350,7 @@ def test_the_daemon_does_nothing_that_the_sandbox_forbids(tmp_path, name_server)
     path = str(tmp_path / "milter.sock")
     trace = tmp_path / "trace"
     strace = (program("strace", "strace"), "-D", "-f", "-qq", "-o", str(trace))
-    with Service(tmp_path, policy(name_server, path), wrapper=strace) as service:
+    with Service(tmp_path, policy(name_server.text, path), wrapper=strace) as service:
         assert ask(path) == 451
         assert service.page("/")[0] == service.page("/metrics")[0] == 200
         service.reload_and_wait()

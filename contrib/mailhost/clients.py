@@ -103,7 +103,7 @@ class Host:
     name: str
     addresses: tuple[str, ...] = ()  # A and AAAA
     reverse: tuple[str, ...] = ()  # addresses whose PTR says this name, true or forged
-    mail: tuple[str, ...] = field(default=())  # names of mail exchangers
+    mail: tuple[str, ...] = field(default=())  # names of mail exchangers, a preference before them if it is not 10
 
 
 def sample_hosts() -> Iterator[Host]:

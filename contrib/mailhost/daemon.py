@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mailhost.events import read_event
@@ -85,13 +85,15 @@ class Daemon:
         connections = _connections(self.socket)
         return {pid: len(connections & _inodes(pid)) for pid in self.workers()}
 
-    def listening(self) -> bool:
-        """Tell whether anybody can connect to its socket."""
+    def listeners(self, pids: Iterable[int] | None = None) -> list[int]:
+        """Return which of its processes have its listening socket open; of others once the supervisor is gone."""
         if self.socket.startswith("local:"):
             rows = [row for row in _table("unix") if row[7:] == [self.socket.removeprefix("local:")]]
-            return Path(rows[0][7]).exists() and any(row[5] == "01" for row in rows) if rows else False
-        rows = [row for table in ("tcp", "tcp6") for row in _table(table)]
-        return any(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == _port(self.socket) for row in rows)
+            listening = {row[6] for row in rows if row[5] == "01"}
+        else:
+            rows = [row for table in ("tcp", "tcp6") for row in _table(table)]
+            listening = {row[9] for row in rows if row[3] == "0A" and _port_of(row[1]) == _port(self.socket)}
+        return [pid for pid in pids or [self.process.pid, *self.workers()] if listening & _inodes(pid)]
 
     def unread(self) -> int:
         """Return how many bytes Sendmail has sent that no worker has read yet; for inet: and inet6: only."""
@@ -171,7 +173,11 @@ def _connections(socket: str) -> set[str]:
 def _tcp() -> list[tuple[str, int, int]]:
     """Return inode, local port and unread bytes of every TCP connection."""
     rows = [row for table in ("tcp", "tcp6") for row in _table(table) if row[3] != "0A"]
-    return [(row[9], int(row[1].rpartition(":")[2], 16), int(row[4].rpartition(":")[2], 16)) for row in rows]
+    return [(row[9], _port_of(row[1]), int(row[4].rpartition(":")[2], 16)) for row in rows]
+
+
+def _port_of(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)
 
 
 def _port(socket: str) -> int:

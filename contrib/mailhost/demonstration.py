@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 from mailhost.daemon import SOCKET, Daemon, command
 from mailhost.lists import ListServer, sample_zones
@@ -19,6 +20,7 @@ from mailhost.smtp import send_message
 
 FOLDER = Path("/run/mailhost")
 CONFIGURATION = Path(__file__).with_name("demonstration.toml")
+METRICS = "http://127.0.0.1:10782/metrics"
 ALICE = "alice@acme123.com"
 FORGED = b"Subject: hello\nX-DNSBL-Score: -100\nX-DNSBL-Action: accept\n\nHello.\n"
 
@@ -62,6 +64,7 @@ def main() -> None:
         for number, scene in enumerate(SCENES, 1):
             play(number, scene, daemon)
         show_mail(host)
+        show_metrics()
         heading(f"dnsbl-milter explain {SCENES[4].source}")
         print(command("explain", "--config", daemon.configuration, SCENES[4].source).stdout)
     finally:
@@ -95,6 +98,16 @@ def show_mail(host: MailHost) -> None:
     heading("In the quarantine queue (mailq -qQ)")
     for entry in host.quarantined():
         print(f"  {entry.id} from {entry.sender} to {', '.join(entry.recipients)}\n      {entry.reason}")
+
+
+def show_metrics() -> None:
+    """Show the counters that are not zero."""
+    heading(f"Metrics ({METRICS})")
+    with urlopen(METRICS, timeout=10) as answer:
+        for line in answer.read().decode().splitlines():
+            name, _, value = line.rpartition(" ")
+            if "_total" in name and not line.startswith("#") and float(value):
+                print(f"  {name} {float(value):g}")
 
 
 def heading(text: str) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-EVENT = re.compile(r"[a-z]+(?: [a-z,]+)*(?= |$)")
+EVENT = re.compile(r"[a-z,-]+(?: [a-zA-Z,-]+)*(?= |$)")
 # A value is bare, or a string as JSON writes it in ASCII without control characters.
 FIELD = re.compile(r' ([a-z_]+)=(?:("(?:[ !#-\[\]-~]|\\(?:["\\/bfnrt]|u[0-9a-f]{4}))*")|([!#-<>-\[\]-~]*))(?= |$)')
 

@@ -125,7 +125,8 @@ def _local_data(hosts: Iterable[Host]) -> Iterator[str]:
         for address in host.reverse:
             yield f'local-data-ptr: "{address} {host.name}"'
         for exchanger in host.mail:
-            yield f'local-data: "{host.name}. MX 10 {exchanger}."'
+            preference, _, name = exchanger.rpartition(" ")
+            yield f'local-data: "{host.name}. MX {preference or 10} {name}."'
 
 
 def _forwarding(zone: str, server: ListServer) -> Iterator[str]:

@@ -39,9 +39,11 @@ class Site:
         self.daemon = daemon
         self.excused: set[str] = set()  # errors that the milter was made to log
         self._seen = 0
+        self._clients: list[Client] = []
 
     def forget(self) -> None:
-        """Forget what has happened so far: mail, decisions, excuses."""
+        """Forget what has happened so far: clients, mail, decisions, excuses."""
+        self.hang_up()
         self.daemon.wait_until_idle()
         self.host.forget_messages()
         self.excused.clear()
@@ -49,7 +51,13 @@ class Site:
 
     def connect(self, source: str) -> Client:
         """Open a connection from a client's address."""
-        return Client(source)
+        self._clients.append(Client(source))
+        return self._clients[-1]
+
+    def hang_up(self) -> None:
+        """Close every connection that was opened here and is open still."""
+        while self._clients:
+            self._clients.pop().close()
 
     def send(
         self,

@@ -120,13 +120,21 @@ def adopt_socket(passed: socket.socket, endpoint: Endpoint) -> socket.socket:
     return passed
 
 
+def parse_web_address(text: str) -> tuple[socket.AddressFamily, str, int]:
+    """Read "host:port"; an IPv6 address may stand in brackets. Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    version = 6 if ":" in host else 4
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536 and _fits(host, version)):
+        raise ValueError('expected "host:port", such as "127.0.0.1:10782", or "" for none')
+    return socket.AF_INET6 if version == 6 else socket.AF_INET, host, int(port)
+
+
 def open_web_socket(listen: str) -> socket.socket:
     """Open the socket for metrics, written "host:port". Raises `ListenError`."""
-    host, _, port = listen.rpartition(":")
+    family, host, port = parse_web_address(listen)
     try:
-        return socket.create_server(
-            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        )
+        return socket.create_server((host, port), family=family)
     except OSError as fault:
         what = "the port is taken" if fault.errno == errno.EADDRINUSE else fault.strerror or str(fault)
         raise ListenError(f'metrics.listen: cannot listen on {listen}: {what}; choose another, or "" for none') from None
@@ -137,6 +145,16 @@ def remove_socket(endpoint: Endpoint) -> None:
     if endpoint.family == socket.AF_UNIX:
         with contextlib.suppress(OSError):
             Path(endpoint.path).unlink()
+
+
+def turn_away(listening: socket.socket) -> None:
+    """Refuse whoever connects from now on, also where other processes hold the socket.
+
+    Closing it does not do that: the poll that a worker's libmilter has under way keeps it alive for up to five
+    seconds after the worker has let go, and who connects meanwhile would wait as long for nothing.
+    """
+    with contextlib.suppress(OSError):
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 def _make_way(endpoint: Endpoint) -> None:

@@ -10,6 +10,7 @@ A session keeps the `House` it began with, so a reload never changes the rules u
 """
 
 import socket
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +18,14 @@ import Milter
 
 from dnsbl_milter import log, replies
 from dnsbl_milter.cache import Cache
+from dnsbl_milter.memory import Memory
 from dnsbl_milter.metrics import Metrics
 from dnsbl_milter.pauses import EVERYTHING, Pauses
 from dnsbl_milter.prover import Prover, judge
 from dnsbl_milter.resolver import Inquiry, Resolver
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
+from dnsbl_policy.greylist import Recollection
 from dnsbl_policy.lists import Client, parse_client
 from dnsbl_policy.points import written
 from dnsbl_policy.proof import Proof
@@ -48,6 +51,8 @@ class House:
     """Empty where a drop needs no proof."""
     cache: Cache
     metrics: Metrics
+    memory: Memory | None
+    """None where a deferral forgives nobody."""
     pauses: Pauses
     add_headers: str = "tagged"
 
@@ -87,12 +92,14 @@ class Session:
         self._cached = False
         self._message = _Message()
         self._no_reply = False
+        self._may = ACTIONS
+        """What Sendmail lets us do with a message."""
 
     def negotiate(self, options: list[int]) -> int:
         """Agree on what Sendmail calls and what we may do; less than we want is no reason to refuse."""
         offered = options[1]
         self._no_reply = bool(offered & Milter.P_NR_HDR)
-        options[0] = ACTIONS & options[0]
+        options[0] = self._may = ACTIONS & options[0]
         options[1] = offered & (NOT_CALLED | NOT_ANSWERED)
         options[2] = options[3] = 0
         return int(Milter.CONTINUE)
@@ -110,7 +117,7 @@ class Session:
         reason = self._house.policy.allow.client(self._client, verified)
         if reason is not None:
             self._house.metrics.exempted(reason)
-            self._log(exempted(self._client, reason), Action.ACCEPT, "")
+            self._log(exempted(self._client, reason), Action.ACCEPT)
             return int(Milter.ACCEPT)
         if self._client is not None:
             self._ask(self._client)
@@ -126,7 +133,7 @@ class Session:
         self._message = _Message(_bare(sender), self._context.getsymval("i"))
         if self._house.policy.allow.authenticated and self._context.getsymval("{auth_authen}"):
             self._house.metrics.exempted(Exemption.AUTHENTICATED)
-            self._log(exempted(self._client, Exemption.AUTHENTICATED), Action.ACCEPT, "")
+            self._log(exempted(self._client, Exemption.AUTHENTICATED), Action.ACCEPT)
             return int(Milter.ACCEPT)
         return int(Milter.CONTINUE)
 
@@ -145,7 +152,10 @@ class Session:
         if self._enforce and not may_share(self._message.first_exempt, exempt, whole):
             self._decide(verdict, Action.DEFER, address)
             return self._refuse(replies.separately())
-        self._decide(verdict, action, address)
+        recollection = self._recall(address) if action is Action.DEFER else None
+        if recollection is not None and recollection.forgives:
+            action = Action.TAG
+        self._decide(verdict, action, address, recollection)
         if action in (Action.DEFER, Action.REJECT):
             return self._refuse(replies.refusal(verdict, action, self._addresses(verdict)))
         if self._message.first_exempt is None:
@@ -171,14 +181,14 @@ class Session:
             return int(Milter.CONTINUE)
         if message.action is Action.DISCARD:
             return int(Milter.DISCARD)
-        for name, copies in message.forged.items():
+        for name, copies in message.forged.items() if self._may & Milter.CHGHDRS else ():
             # Sendmail keeps removed copies in their places, so the others' numbers stay.
             for copy in range(1, copies + 1):
                 self._context.chgheader(name, copy, None)
         if verdict is not None and message.judged and self._tells(message.action):
             for name, value in replies.headers(verdict, message.action):
                 self._context.addheader(name, value)
-        if verdict is not None and message.action is Action.QUARANTINE:
+        if verdict is not None and message.action is Action.QUARANTINE and self._may & Milter.QUARANTINE:
             self._context.quarantine(replies.quarantine_reason(verdict))
         return int(Milter.CONTINUE)
 
@@ -225,20 +235,32 @@ class Session:
             self._house.metrics.judged(self._verdict, self._waited)
         return self._verdict
 
-    def _decide(self, verdict: Verdict, done: Action, recipient: str) -> None:
+    def _recall(self, recipient: str) -> Recollection | None:
+        """Ask memory about a recipient who would be deferred: nobody else's mail ever touches it."""
+        if self._client is None or self._house.memory is None:
+            return None
+        # The wall's clock: memory outlives us, and hosts share it.
+        recollection = self._house.memory.recall(self._client, self._message.sender, recipient, time.time())
+        self._house.metrics.remembered(recollection)
+        return recollection
+
+    def _decide(
+        self, verdict: Verdict, done: Action, recipient: str, recollection: Recollection | None = None
+    ) -> None:
         """Count and log what is done with a recipient."""
         self._house.metrics.decided(verdict, done)
         if verdict.exempt is None and (self._observed is not None or not self._enforce):
             self._house.metrics.observed(verdict.action if self._observed is None else self._observed)
-        self._log(verdict, done, recipient)
+        self._log(verdict, done, recipient, recollection)
 
     def _addresses(self, verdict: Verdict) -> dict[str, str]:
         client = verdict.client
         return {one.name: one.look_up_address(client) for one in self._house.policy.lists} if client else {}
 
     def _tells(self, action: Action) -> bool:
-        return self._house.add_headers == "always" or (
-            self._house.add_headers == "tagged" and action is not Action.ACCEPT
+        wanted = self._house.add_headers
+        return bool(self._may & Milter.ADDHDRS) and (
+            wanted == "always" or (wanted == "tagged" and action is not Action.ACCEPT)
         )
 
     def _refuse(self, reply: replies.Reply) -> int:
@@ -246,7 +268,9 @@ class Session:
         self._context.setreply(reply.code, reply.enhanced, reply.text.replace("%", "%%"))
         return int(Milter.REJECT if reply.code.startswith("5") else Milter.TEMPFAIL)
 
-    def _log(self, verdict: Verdict, enforced: Action, recipient: str) -> None:
+    def _log(
+        self, verdict: Verdict, enforced: Action, recipient: str = "", recollection: Recollection | None = None
+    ) -> None:
         log.info(
             "decision",
             client=verdict.client,
@@ -265,6 +289,7 @@ class Session:
             unknown=",".join(f"{name}:{why}" for name, why in verdict.unknowns),
             exempt=verdict.exempt,
             decisive=",".join(verdict.decisive),
+            memory=recollection,
             wait_ms=round(self._waited * 1000, 1),
             cached=self._cached,
         )

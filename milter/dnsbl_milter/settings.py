@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dnsbl_milter.listen import parse_endpoint
+from dnsbl_milter.listen import parse_endpoint, parse_web_address
 from dnsbl_milter.nameserver import parse_nameserver
 from dnsbl_policy.allow import parse_host, parse_network, parse_recipient
 from dnsbl_policy.codes import parse_pattern
@@ -48,9 +48,8 @@ def _mode(value: str) -> None:
 
 
 def _listen(value: str) -> None:
-    host, separator, port = value.rpartition(":")
-    if value and not (separator and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError('expected "host:port", such as "127.0.0.1:10782", or "" for none')
+    if value:
+        parse_web_address(value)
 
 
 def _memory(value: str) -> None:

@@ -22,7 +22,7 @@ from dnsbl_milter.board import Board, Fact, facts
 from dnsbl_milter.child import Child
 from dnsbl_milter.configuration import Configuration, load, shown_settings
 from dnsbl_milter.effective import differences
-from dnsbl_milter.listen import ListenError, adopt_socket, open_socket, open_web_socket, remove_socket
+from dnsbl_milter.listen import ListenError, adopt_socket, open_socket, open_web_socket, remove_socket, turn_away
 from dnsbl_milter.settings import Invalid
 
 FIRST_DELAY = 0.1
@@ -333,14 +333,16 @@ class Supervisor:
         # The path goes first and now: a successor may bind it while our last sessions still run.
         if not self._sockets.passed:
             remove_socket(self._current.configuration.endpoint)
-        self._sockets.milter.close()
-        # Or whoever asks for metrics would wait for nobody.
-        if self._sockets.web is not None:
-            self._sockets.web.close()
         self._stopping = True
         for generation in filter(None, (self._current, self._candidate)):
             self._drain(generation)
         self._candidate = None
+        if not self._sockets.passed:
+            turn_away(self._sockets.milter)
+        self._sockets.milter.close()
+        # Or whoever asks for metrics would wait for nobody.
+        if self._sockets.web is not None:
+            self._sockets.web.close()
 
     def _reap(self) -> None:
         while True:

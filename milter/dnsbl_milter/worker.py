@@ -29,6 +29,7 @@ import Milter
 from dnsbl_milter import log
 from dnsbl_milter.cache import Cache, Lives
 from dnsbl_milter.configuration import Configuration
+from dnsbl_milter.memory import open_memory
 from dnsbl_milter.metrics import Metrics
 from dnsbl_milter.pauses import Pauses
 from dnsbl_milter.pauses import file as pauses_file
@@ -81,6 +82,7 @@ def open_house(configuration: Configuration) -> House:
         provers={version: Prover(each, version) for version, each in resolvers.items() if settings.health.proof},
         cache=Cache(settings.cache.clients, lives, time.monotonic),
         metrics=Metrics(policy.lists),
+        memory=open_memory(settings.memory) if settings.memory.url else None,
         pauses=Pauses(pauses_file()),
         add_headers=settings.headers.add,
     )

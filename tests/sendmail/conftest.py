@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,11 +26,19 @@ class Keeper:
         self._wanted: tuple[object, ...] = ()
         self._hosts: dict[tuple[str | None, str, str], MailHost] = {}
 
-    def open_site(self, policy: str, *, extra: str = "", delivery: str = "interactive", fresh: bool = False) -> Site:
-        wanted = (policy, extra, delivery)
+    def open_site(
+        self,
+        policy: str,
+        *,
+        extra: str = "",
+        delivery: str = "interactive",
+        wrapper: Sequence[str] = (),
+        fresh: bool = False,
+    ) -> Site:
+        wanted = (policy, extra, delivery, wrapper)
         if self.site is None or fresh or self._wanted != wanted or not self.site.daemon.process.alive:
             self.close_daemon()
-            daemon = Daemon(FOLDER / "daemon", policy)
+            daemon = Daemon(FOLDER / "daemon", policy, wrapper=wrapper)
             self._wanted = wanted
             self.site = Site(self.open_host(daemon.socket, extra=extra, delivery=delivery), daemon)
         self.site.forget()
@@ -93,6 +101,7 @@ def open_site(keeper: Keeper) -> Iterator[OpenSite]:
     site = keeper.site
     if site is None:
         return
+    site.hang_up()
     assert site.errors() == []
     assert not any(event["event"] == "callback failed" for event in site.events())
     site.daemon.wait_until_idle()

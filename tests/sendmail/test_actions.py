@@ -207,6 +207,7 @@ def verdict(case: Case, **changes: str) -> dict[str, object]:
         "unknown": "refusing:blocked" if refused else "",
         "exempt": "",
         "decisive": case.decisive,
+        "memory": "",
     }
     return said | changes
 

@@ -224,7 +224,7 @@ def test_clients_that_leave_at_any_moment_leave_nothing_behind(site: Site) -> No
         for stage, _ in STAGES:
             for leave in LEAVING:
                 for source in sources:
-                    client = Client(source)
+                    client = site.connect(source)
                     stage(client)
                     leave(client)
         site.daemon.wait_until_idle()
@@ -248,7 +248,7 @@ def test_a_sendmail_that_dies_leaves_nothing_behind(site: Site) -> None:
         site.daemon.wait_until_idle()
         before = site.daemon.descriptors()
         for stage, _ in STAGES:
-            client = Client(LISTED)
+            client = site.connect(LISTED)
             stage(client)
             for pid in children(site.host.process.pid):
                 os.kill(pid, signal.SIGKILL)
@@ -260,16 +260,12 @@ def test_a_sendmail_that_dies_leaves_nothing_behind(site: Site) -> None:
 
 
 def test_many_idle_connections_do_not_hinder_others(site: Site) -> None:
-    idle = [Client(source) for source in (CLEAN, LISTED, REJECTED) for _ in range(30)]
-    try:
-        assert site.send(REJECTED).last.code == 550
-        for client in idle[:30]:
-            greet(client)
-            client.mail(SENDER)
-        assert site.send(LISTED).accepted
-        assert site.delivered() == [(ARRIVING, TAG)]
-        assert sum(site.daemon.sessions().values()) == len(idle)
-    finally:
-        for client in idle:
-            client.close()
+    idle = [site.connect(source) for source in (CLEAN, LISTED, REJECTED) for _ in range(30)]
+    assert site.send(REJECTED).last.code == 550
+    for client in idle[:30]:
+        greet(client)
+        client.mail(SENDER)
+    assert site.send(LISTED).accepted
+    assert site.delivered() == [(ARRIVING, TAG)]
+    wait_until(lambda: sum(site.daemon.sessions().values()) == len(idle), 5, "only the idle ones are left")
     assert said(site) == [(ALICE, "reject"), (ALICE, "tag")]

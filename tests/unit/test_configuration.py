@@ -19,7 +19,7 @@ from dnsbl_milter.settings import Invalid, Settings
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
 from dnsbl_policy.codes import parse_pattern
-from dnsbl_policy.lists import DnsList, Rule
+from dnsbl_policy.lists import DnsList, Expect, Rule
 
 ROOT = Path(__file__).parents[2]
 FILES = Path(__file__).parent / "configurations"
@@ -173,6 +173,7 @@ VALUES = [
     ("metrics.listen", '":10782"', f"':10782': {LISTEN}"),
     ("metrics.listen", '"127.0.0.1:0"', f"'127.0.0.1:0': {LISTEN}"),
     ("metrics.listen", '"127.0.0.1:65536"', f"'127.0.0.1:65536': {LISTEN}"),
+    ("metrics.listen", '"a..b:10782"', f"'a..b:10782': {LISTEN}"),
     ("log.format", '"syslog"', "'syslog': expected 'logfmt' or 'json'"),
     ("log.level", '"INFO"', f"'INFO': {LEVELS}"),
     ("health.interval", "0.5", f"0.5: {WHOLE}"),
@@ -854,6 +855,7 @@ def test_every_key_is_taken_at_its_word():
         ipv6=True,
         timeout=0.5,
         url="https://bl.example.net/look?up={client}",
+        expect=Expect("127.0.10.0", "127.130.0.0/16"),
     )
     assert (dead.name, dead.zone, dead.rules) == ("cbl.abuseat.org", "cbl.abuseat.org", (rule(100),))
     assert policy.caps == {"first": 1}
@@ -920,6 +922,7 @@ def test_a_zone_alone_is_filled_in_by_the_catalog(known):
     one = one_list(f"[[list]]\nzone = '{known.zone}'\n")
     assert one.name == known.zone
     assert (one.ipv4, one.ipv6, one.url) == (known.ipv4, known.ipv6, known.url)
+    assert (one.expect.listed, one.expect.clear) == (known.expect.listed, known.expect.clear)
     if known.weight is None:
         assert one.rules == tuple(rule(code.weight, code.match, code.label) for code in known.codes)
     else:

@@ -1,10 +1,12 @@
 """One line an event, whatever the network put into it, and whoever does not read it."""
 
+import fcntl
 import io
 import json
 import logging
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,10 +21,15 @@ def _restore():
     logger.handlers[:], logger.level, logger.propagate = before
 
 
+def redirect(monkeypatch, stream) -> None:
+    # pytest puts its own stderr in place between a fixture and its test, so the module's is exchanged.
+    monkeypatch.setattr(log, "sys", SimpleNamespace(stderr=stream))
+
+
 @pytest.fixture
 def stderr(monkeypatch) -> io.StringIO:
     stream = io.StringIO()
-    monkeypatch.setattr("sys.stderr", stream)
+    redirect(monkeypatch, stream)
     return stream
 
 
@@ -96,12 +103,12 @@ def test_what_json_cannot_hold_is_written_as_text(stderr, form):
 def test_a_traceback_is_part_of_the_line(stderr, form):
     log.start(form, "info")
     try:
-        raise ZeroDivisionError("two\nlines")
-    except ZeroDivisionError:
+        int("two\nlines")
+    except ValueError:
         log.error("callback failed", exc_info=True, callback="eom")
     (line,) = stderr.getvalue().splitlines()
     assert "Traceback (most recent call last):\\n" in line
-    assert "ZeroDivisionError: two\\nlines" in line
+    assert "ValueError: invalid literal for int() with base 10: 'two\\\\nlines'" in line
 
 
 LEVELS = [("debug", "diwe"), ("info", "iwe"), ("warning", "we"), ("error", "e")]
@@ -126,11 +133,9 @@ def test_starting_again_replaces_the_old_form(stderr):
 def pipe(monkeypatch):
     """Return a pipe whose writing end is stderr, and is full at 4096 bytes."""
     reading, writing = os.pipe()
-    import fcntl
-
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "w") as writer:
-        monkeypatch.setattr("sys.stderr", writer)
+        redirect(monkeypatch, writer)
         monkeypatch.setattr(log, "PATIENCE_SECONDS", 0.01)
         yield reader, writer
 
@@ -153,17 +158,19 @@ def test_lines_are_lost_and_counted_while_nobody_reads(pipe):
     assert reader.read(65536).decode() == "as before\n"
 
 
-def test_a_reader_that_is_gone_is_no_fault(pipe):
+def test_a_reader_that_is_gone_is_no_fault(monkeypatch, pipe):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
     reader, writer = pipe
     log.start("logfmt", "info")
     reader.close()
     log.info("nobody hears this")
-    with pytest.raises(BrokenPipeError):
-        writer.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), writer.fileno())
+    # What is left in the writer's buffer must find a place when it is closed.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, writer.fileno())
+    os.close(null)
 
 
 def test_no_stderr_at_all(monkeypatch):
-    monkeypatch.setattr("sys.stderr", None)
+    redirect(monkeypatch, None)
     log.start("logfmt", "info")
     log.info("nobody hears this")

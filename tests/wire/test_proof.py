@@ -25,8 +25,8 @@ def a_list(name, weight=600, **other):
     return DnsList(name, f"{name}.example", (Rule(weight),), **other)
 
 
-def resolver_for(server, *lists, deadline=0.4):
-    return Resolver([parse_nameserver(server.text)], lists, deadline=deadline, retry=0.2)
+def resolver_for(server, *lists, deadline=0.4, retry=0.2):
+    return Resolver([parse_nameserver(server.text)], lists, deadline=deadline, retry=retry)
 
 
 def judged(server, *lists, prove=True, client=CLIENT, evidence=None):
@@ -163,7 +163,7 @@ def test_a_listing_that_is_proven_is_not_proved_again(name_server):
 
 def test_all_who_wait_share_one_question(name_server):
     name_server.zones["bl.example"] = clear(delay=0.2)
-    prover = Prover(resolver_for(name_server, a_list("bl"), deadline=2.0), 4)
+    prover = Prover(resolver_for(name_server, a_list("bl"), deadline=4.0, retry=4.0), 4)
     arrival = time.monotonic()
     found = []
     threads = [threading.Thread(target=lambda: found.append(prover.prove({0: arrival}))) for _ in range(20)]

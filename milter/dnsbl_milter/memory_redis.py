@@ -168,11 +168,11 @@ def _pool(url: str, password_file: str, timeout: float) -> redis.ConnectionPool:
     """Read an address with its options. Raises ValueError that says what is wrong, without the password."""
     try:
         parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0
+        usable = parts.hostname and parts.port != 0 and not parts.fragment and "@" not in parts.path + parts.query
     except ValueError:
         usable = False
     if not usable:
-        # Not quoted: with such a character in it, what was read as the port is a part of the password.
+        # Not quoted: with such a character in it, what was read as port, path or options is a part of the password.
         raise ValueError("expected redis://host:6379/0; in a password, / ? # and @ are written %2F %3F %23 and %40")
     if parts.path.strip("/") and not parts.path.strip("/").isdecimal():
         raise ValueError(f"{parts.path}: expected the number of a database after the host, such as /0")

@@ -1,8 +1,8 @@
 """Scores worked out by hand: weights, groups, silence, suspension, settling, softening, and whose fault it was.
 
 In the tables a list's answer is written as the last octets of its codes (`zen=2,4` or `dnswl=5.1` for 127.0.5.1),
-`?` for a time-out, `...` for an answer that is still out, `!` for a list that is suspended and `~` for one whose
-proof failed it. A list that a row does not name is clear.
+`?` for a time-out, `...` for an answer that is still out, `!` for a list that is suspended and `~` for one that
+failed its proof. A list that a row does not name is clear.
 """
 
 from ipaddress import IPv4Address, ip_address

@@ -420,6 +420,20 @@ def test_lists_that_do_not_go_together(text, messages):
     assert faults(text) == messages
 
 
+def test_keys_that_dns_cannot_tell_apart_make_one_zone(tmp_path):
+    for key in ("abc", "ABC", "other"):
+        (tmp_path / key).write_text(key)
+    lists = "".join(
+        f"[[list]]\nname = '{name}'\nzone = '{{key}}.bl.example.net'\nweight = 1\nkey_file = '{tmp_path}/{key}'\n"
+        for name, key in (("one", "abc"), ("two", "other"), ("three", "ABC"))
+    )
+    assert faults(lists) == ["list[2].zone (list 'three'): list[0] asks it already; put both under one list's codes"]
+
+
+def test_equal_bounds_are_in_order():
+    assert loaded("[cache]\nmin_ttl = 90\nmax_ttl = 90\n[memory]\ndelay = 1\nwindow = 2\n").settings.cache.min_ttl == 90
+
+
 def test_the_same_zone_may_stand_by_switched_off():
     assert one_list(LIST + "weight = 1\n" + LIST.replace('"one"', '"two"') + "weight = 2\nenabled = false\n").name == "one"
 

@@ -97,11 +97,12 @@ class Prober:
             now = self._clock()
             # A clock that was set back would leave a list unwatched for as long.
             if watched.due <= now or watched.due > now + 2 * self._interval:
-                self.examine(place)
                 spread = self._interval * JITTER
-                # From the time it was due, so that what a round takes does not add up, unless that is long past.
-                following = max(watched.due, now - self._interval) + self._interval
+                # From the time it was due, so that what a round takes does not add up, unless that is long past; and set
+                # first, so that a round which fails is not begun anew at once.
+                following = min(max(watched.due, now - self._interval), now) + self._interval
                 watched.due = following + self._lots.uniform(-spread, spread)
+                self.examine(place)
 
     def examine(self, place: int) -> None:
         """Examine one list: ask it, judge it, publish the outcome."""

@@ -148,7 +148,8 @@ class Supervisor:
         return 0
 
     def _generation(self, configuration: Configuration, before: Standing | None) -> _Generation:
-        standing = Standing(configuration.policy.lists, before)
+        # Without a prober nobody would ever lift what was found out before.
+        standing = Standing(configuration.policy.lists, before if configuration.settings.health.enabled else None)
 
         def work(number: int) -> child.Task:
             return partial(_work, configuration, self._sockets.milter, standing, number)

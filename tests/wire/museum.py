@@ -63,7 +63,7 @@ listen = "{web}"
 format = "json"
 
 [health]
-interval = 1
+interval = {interval}
 {health}
 
 [[list]]
@@ -109,7 +109,7 @@ class Museum:
     """The daemon, its name server, and Sendmail's side of sessions with it."""
 
     def __init__(
-        self, folder, *, bad="weight = 12", more="", health="", cache="", workers=1, nameservers=None, wrapper=None, web=True, zones=None
+        self, folder, *, bad="weight = 12", more="", health="", cache="", workers=1, nameservers=None, wrapper=None, web=True, zones=None, interval=1
     ):
         os.environ["STATE_DIRECTORY"] = str(folder)
         self.folder = Path(folder)
@@ -119,7 +119,7 @@ class Museum:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 self.web = f"127.0.0.1:{free.getsockname()[1]}"
         self._options = {
-            "folder": folder, "bad": bad, "more": more, "health": health, "cache": cache, "workers": workers, "web": self.web,
+            "interval": interval, "folder": folder, "bad": bad, "more": more, "health": health, "cache": cache, "workers": workers, "web": self.web,
             "nameservers": ", ".join(json.dumps(text) for text in nameservers or [self.server.text]),
         }  # fmt: skip
         self._wrapper = wrapper

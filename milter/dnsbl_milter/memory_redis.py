@@ -17,8 +17,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from dnsbl_milter.memory_engine import Holdings, Remembered, Unavailable, digest, readable
 from dnsbl_policy.greylist import Recollection, Terms, Triplet
@@ -189,13 +187,8 @@ def _pool(url: str, password_file: str, timeout: float) -> redis.ConnectionPool:
     if "connection_class" in options and options.get("ssl_cert_reqs") != "none":
         # Older versions of redis-py take any certificate that is signed, whoever it names.
         options.setdefault("ssl_check_hostname", True)
-    # A retry would make the recipient wait twice; the sender's own retry is the better one.
-    ours: dict[str, Any] = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
-    }
+    # Nothing is tried twice, for the recipient would wait twice; the sender's own retry is the better one.
+    ours: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
     pool = redis.ConnectionPool(**(ours | options))
     try:
         pool.connection_class(**pool.connection_kwargs)

@@ -181,9 +181,16 @@ class Gauge:
 class _Scrape(Collector):
     folder: Path
     gauges: Sequence[Gauge]
+    open_metrics: bool = False
 
     def collect(self) -> Iterator[Metric]:
-        yield from MultiProcessCollector(None, str(self.folder)).collect()  # type: ignore[no-untyped-call]  # untyped there
+        # A worker that begins makes its file first and fills it then; prometheus-client stumbles over an empty one.
+        files = [str(file) for file in self.folder.glob("*.db") if file.stat().st_size]
+        for metric in MultiProcessCollector.merge(files, accumulate=True):  # type: ignore[no-untyped-call]  # untyped there
+            # A sum that can fall is no counter: OpenMetrics forbids it, and the count, beside buckets below zero.
+            if self.open_metrics and any(float(sample.labels.get("le", 0)) < 0 for sample in metric.samples):
+                metric.samples = [sample for sample in metric.samples if "le" in sample.labels]
+            yield metric
         for gauge in self.gauges:
             family = CounterMetricFamily if gauge.counter else GaugeMetricFamily
             metric = family(f"dnsbl_{gauge.name}", gauge.says, labels=gauge.labels)
@@ -198,7 +205,7 @@ def render(folder: Path, gauges: Sequence[Gauge], accept: str) -> tuple[bytes, s
     OpenMetrics where the reader asks for it.
     """
     encoder, content_type = exposition.choose_encoder(accept)
-    return encoder(_Scrape(folder, gauges)), content_type
+    return encoder(_Scrape(folder, gauges, "openmetrics" in content_type)), content_type
 
 
 def totals(folder: Path) -> dict[tuple[str, Labels], float]:

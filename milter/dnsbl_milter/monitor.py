@@ -34,6 +34,9 @@ _KINDS = {State.OK: "good", State.SUSPECT: "warn", State.SUSPENDED: "bad", State
 PATIENCE_SECONDS = 10
 """For a reader to send its request and take its answer."""
 
+POLL_SECONDS = 0.1
+"""How soon the server notices that it is to end."""
+
 Page = Callable[[str], tuple[HTTPStatus, str, bytes]]
 """From the Accept header to a status, a content type and a body."""
 
@@ -51,13 +54,17 @@ def serve(
     watch = Watch(configuration, board, standing, folder)
     if configuration.settings.health.enabled:
         Prober(configuration, standing, folder).start()
-    if web is not None:
-        server = _Server(web, watch)
-        threading.Thread(target=server.serve_forever, name="web", daemon=True).start()
+    server = _Server(web, watch) if web is not None else None
+    if server is not None:
+        threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), name="web", daemon=True).start()
     os.write(signs, b".")
     while os.read(control, 1) == worker.PING:
         os.write(signs, b".")
         watch.note_pauses()
+    if server is not None:
+        # Whoever has been let in gets an answer; who has not is our successor's.
+        server.shutdown()
+        server.server_close()
     os._exit(0)
 
 
@@ -218,12 +225,15 @@ class Watch:
 class _Server(ThreadingHTTPServer):
     """An HTTP server on a socket that is already open."""
 
-    daemon_threads = True
+    # Requests that are under way are waited for at the end.
+    daemon_threads = False
 
     def __init__(self, web: socket.socket, watch: Watch) -> None:
         super().__init__(web.getsockname()[:2], _Request, bind_and_activate=False)
         self.socket.close()
         self.socket = web
+        # Two generations may wait for callers: whichever loses the race would sleep in accept().
+        web.setblocking(False)
         self.watch = watch
 
     def handle_error(self, request: Any, client_address: Any) -> None:

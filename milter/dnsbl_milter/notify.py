@@ -10,6 +10,8 @@ import time
 
 _FIRST_PASSED = 3
 """The first descriptor that a service manager passes (sd_listen_fds(3))."""
+_PATIENCE_SECONDS = 0.5
+"""How long a manager may keep us that does not read; its queue holds few words, and mail is not to wait for it."""
 
 
 def tell(*states: str) -> None:
@@ -20,6 +22,7 @@ def tell(*states: str) -> None:
     address = "\0" + path[1:] if path.startswith("@") else path
     # A manager that went away is no reason to stop serving mail.
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.settimeout(_PATIENCE_SECONDS)
         notify.sendto("\n".join(states).encode(), address)
 
 

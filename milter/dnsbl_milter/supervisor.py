@@ -120,6 +120,8 @@ class Supervisor:
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pinged = 0.0
         self._watchdog = notify.watchdog_seconds()
+        # Half of what the watchdog asks for, as sd_watchdog_enabled(3) recommends.
+        self._beat = PING_SECONDS if self._watchdog is None else min(PING_SECONDS, self._watchdog / 2)
 
     def run(self) -> int:
         """Supervise until told to stop and every process has ended; return the exit status."""
@@ -175,9 +177,11 @@ class Supervisor:
                     try:
                         place.held = child.fork(place.task(number), number, self._descriptors(), _SIGNALS)
                     except OSError as fault:
-                        place.delay = min(max(place.delay * 2, FIRST_DELAY), LONGEST_DELAY)
-                        place.due = now + place.delay
-                        log.error("no new process", fault=fault.strerror, again_in=place.delay)
+                        # Of the host's making (memory, processes, files), and perhaps not for long; the others serve on.
+                        self._put_off(place, now)
+                        log.error("no process could be started", fault=fault.strerror, retry_in=place.delay)
+                        if generation is self._candidate:
+                            self._abandon("no process could be started")
 
     def _descriptors(self) -> list[int]:
         ends = [end for generation in self._generations() for each in generation.living() for end in (each.control, each.signs)]
@@ -193,7 +197,7 @@ class Supervisor:
 
     def _ping(self, now: float) -> None:
         """Ask for signs of life, count them, and let the service manager's watchdog know of them."""
-        if now < self._pinged + PING_SECONDS:
+        if now < self._pinged + self._beat:
             return
         self._pinged = now
         for generation in self._generations():
@@ -218,7 +222,7 @@ class Supervisor:
         signs = {held.signs: held for generation in self._generations() for held in generation.living()}
         for descriptor in signs:
             poll.register(descriptor, select.POLLIN)
-        due = [self._pinged + PING_SECONDS]
+        due = [self._pinged + self._beat]
         for generation in self._generations():
             if generation.kill_at is not None:
                 due.append(generation.kill_at)
@@ -239,7 +243,7 @@ class Supervisor:
         if not self._announced and self._current.serving:
             self._announced = True
             log.info("serving", socket=self._current.configuration.endpoint)
-            notify.tell("READY=1", f"STATUS=Serving with {len(self._current.workers)} workers")
+            self._tell_ready()
         if self._candidate is not None and self._candidate.serving:
             self._promote(self._candidate)
 
@@ -292,24 +296,33 @@ class Supervisor:
         log.info("reloaded", changes="; ".join(changes) or "none")
         self._warn(candidate.configuration)
         self._reloaded(successful=True)
+        self._reload_once_more()
+
+    def _reload_once_more(self) -> None:
+        """Do what was asked for while a reload was under way: the file may have changed since it was read."""
         if self._reload_again:
             self._reload_again = False
             self._reload()
 
-    def _abandon(self) -> None:
-        """Give up a generation of which a process died before all of them served."""
+    def _abandon(self, why: str) -> None:
+        """Give up a generation that did not come to serve."""
         if self._candidate is not None:
-            log.error("reload refused", fault="a new worker died before it served; the old ones go on")
+            log.error("reload refused", fault=f"{why}; the old ones go on")
             abandoned, self._candidate = self._candidate, None
             self._drain(abandoned)
             self._reloaded(successful=False)
+            self._reload_once_more()
 
     def _reloaded(self, *, successful: bool) -> None:
         self._board[Fact.RELOAD_SUCCESSFUL] = successful
         if successful:
             self._board[Fact.RELOADED_AT] = time.time()
         if self._announced:
-            notify.tell("READY=1")
+            self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        refused = "" if self._board[Fact.RELOAD_SUCCESSFUL] else "; the last reload was refused, see the log"
+        notify.tell("READY=1", f"STATUS=Serving with {len(self._current.workers)} workers{refused}")
 
     def _drain(self, generation: _Generation) -> None:
         generation.kill_at = time.monotonic() + generation.configuration.settings.milter.drain_seconds
@@ -317,10 +330,11 @@ class Supervisor:
             held.tell(child.DRAIN)
         if any(generation.living()):
             self._old.append(generation)
+        self._count(time.monotonic())
 
     def _stop(self, received: signal.Signals) -> None:
         log.info("stopping", signal=received.name, drain_seconds=self._current.configuration.settings.milter.drain_seconds)
-        notify.tell("STOPPING=1")
+        notify.tell("STOPPING=1", "STATUS=Letting open sessions end")
         # The path goes first and now: a successor may bind it while our last sessions still run.
         if not self._sockets.passed:
             remove_socket(self._current.configuration.endpoint)
@@ -329,6 +343,9 @@ class Supervisor:
         for generation in filter(None, (self._current, self._candidate)):
             self._drain(generation)
         self._candidate = None
+        # Or whoever asks for metrics would wait for nobody.
+        if self._sockets.web is not None:
+            self._sockets.web.close()
 
     def _reap(self) -> None:
         while True:
@@ -343,6 +360,7 @@ class Supervisor:
                     if place.held is not None and place.held.pid == pid:
                         self._bury(generation, place, place.held, os.waitstatus_to_exitcode(status))
             self._old = [generation for generation in self._old if any(generation.living())]
+            self._count(time.monotonic())
 
     def _bury(self, generation: _Generation, place: _Place, dead: Child, status: int) -> None:
         now = time.monotonic()
@@ -350,15 +368,17 @@ class Supervisor:
         place.held = None
         if generation.kill_at is not None:
             return
-        steady = now - dead.since >= STEADY_SECONDS
-        place.delay = 0.0 if steady else min(max(place.delay * 2, FIRST_DELAY), LONGEST_DELAY)
-        place.due = now + place.delay
+        self._put_off(place, now, steady=now - dead.since >= STEADY_SECONDS)
         what = "worker" if place in generation.workers else "monitor"
         log.error(f"{what} died", pid=dead.pid, status=status, restart_in=place.delay)
         self._board[Fact.RESTARTS] += what == "worker"
         self._count(now)
         if generation is self._candidate and what == "worker":
-            self._abandon()
+            self._abandon("a new worker died before it served")
+
+    def _put_off(self, place: _Place, now: float, *, steady: bool = False) -> None:
+        place.delay = 0.0 if steady else min(max(place.delay * 2, FIRST_DELAY), LONGEST_DELAY)
+        place.due = now + place.delay
 
     def _warn(self, configuration: Configuration) -> None:
         for warning in configuration.warnings:

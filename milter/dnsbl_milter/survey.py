@@ -56,10 +56,11 @@ def survey(configuration: Configuration) -> dict[str, Any]:
     }
 
 
-def known_lists(catalog: Catalog) -> dict[str, Any]:
-    """Return the catalog as a document."""
+def known_lists(catalog: Catalog, configuration: Configuration | None) -> dict[str, Any]:
+    """Return the catalog as a document, with the names under which a configuration uses its lists."""
+    used = {known: name for name, zone in configuration.zones.items() if (known := catalog.known(zone))} if configuration else {}
     return {
-        "lists": [_known(one) for one in catalog.lists],
+        "lists": [{"used": used.get(one)} | _known(one) for one in catalog.lists],
         "dead": [
             {"zone": grave.zone, "what": grave.what, "when": grave.when, "source": grave.source, "dangerous": grave.dangerous}
             for grave in catalog.dead

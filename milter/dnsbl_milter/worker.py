@@ -69,8 +69,8 @@ def serve(
     os._exit(1)
 
 
-def open_house(configuration: Configuration, standing: Standing) -> House:
-    """Put together what the sessions of one process share."""
+def open_house(configuration: Configuration, standing: Standing | None = None) -> House:
+    """Put together what the sessions of one process share; without a standing every list is simply asked."""
     settings, policy = configuration.settings, configuration.policy
     panels = {version: policy.panel(version) for version in (4, 6)}
     resolvers = {
@@ -85,7 +85,7 @@ def open_house(configuration: Configuration, standing: Standing) -> House:
         panels=panels,
         resolvers=resolvers,
         provers={version: Prover(each, version) for version, each in resolvers.items() if settings.health.proof},
-        standing=standing,
+        standing=standing or Standing(policy.lists),
         cache=Cache(settings.cache.clients, lives, time.monotonic),
         metrics=Metrics(policy.lists),
         memory=open_memory(settings.memory) if settings.memory.url else None,

@@ -204,7 +204,7 @@ def test_where_rules_do_not_overlap_the_interval_and_the_action_are_exact(case):
 
 
 @given(cases(most=3, out=True) | cases(most=2, highest=12, out=True, accused=True))
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(deadline=None, max_examples=600, suppress_health_check=[HealthCheck.filter_too_much])
 def test_once_settled_no_answer_and_no_failure_changes_the_action(case):
     verdict = judged(case, case.evidence)
     event(f"settled: {verdict.settled}")

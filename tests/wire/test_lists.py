@@ -111,6 +111,12 @@ def test_explain_asks_about_an_ipv6_client_where_the_test_entry_answers(configur
     assert states == {"one": ("listed", None), "two": ("skipped", "not asked about IPv6 clients")}
 
 
+def test_the_catalog_shows_what_is_in_use(configured):
+    file = configured('[[list]]\nname = "cop"\nzone = "bl.spamcop.net"\n')
+    document = json.loads(command("catalog", "--json", "--config", file).stdout)
+    assert {row["used"]: row["zone"] for row in document["lists"] if row["used"]} == {"cop": "bl.spamcop.net"}
+
+
 def test_the_catalog_is_shown_whole():
     document = json.loads(command("catalog", "--json").stdout)
     assert len(document["lists"]) >= 25
@@ -118,6 +124,7 @@ def test_the_catalog_is_shown_whole():
     zen = next(row for row in document["lists"] if row["name"] == "zen")
     assert {"match": "127.0.0.2", "weight": 3.5, "label": "SBL"}.items() <= zen["codes"][0].items()
     assert {"zone", "scope", "terms", "state", "source", "ipv6", "url"} <= zen.keys()
+    assert {row["used"] for row in document["lists"]} == {None}
     shown = command("catalog")
     assert shown.returncode == 0
     for row in (*document["lists"], *document["dead"]):

@@ -37,4 +37,4 @@ def doctor(path: Path | None, cf: Path, as_json: bool) -> None:
             word, style = _WORDS[finding.ok]
             fix = f"; fix: {finding.fix}" if finding.fix else ""
             out.print(f"{word:8} {finding.check}: {finding.about} {finding.says}{fix}", style=style, soft_wrap=True)
-    sys.exit(any(finding.ok is False for finding in findings))
+    sys.exit(int(any(finding.ok is False for finding in findings)))

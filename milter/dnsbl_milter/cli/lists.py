@@ -26,23 +26,24 @@ def lists(path: Path | None, as_json: bool) -> None:
         print_json(document)
     else:
         _show(document)
-    sys.exit(any(row["state"] != "ok" for row in document["lists"]) or document["resolver"] is not None)
+    sys.exit(int(document["resolver"] is not None or any(row["state"] != "ok" for row in document["lists"])))
 
 
 @click.command()
+@config_option
 @json_option
-def catalog(as_json: bool) -> None:
-    """Show the public lists that are known, living and dead."""
-    document = known_lists(packaged_catalog())
+def catalog(path: Path | None, as_json: bool) -> None:
+    """Show the public lists that are known, living and dead; with --config also which of them are in use."""
+    document = known_lists(packaged_catalog(), configured(path) if path else None)
     if as_json:
         print_json(document)
         return
     out = console()
-    living = table("name", "zone", "scope", "kind", "terms", "state", "ipv6", "codes", "source")
+    living = table("name", "used", "zone", "scope", "kind", "terms", "state", "ipv6", "codes", "source")
     for row in document["lists"]:
         codes = [f"{code['match']} {code['label']}".strip() + f" {code['weight']:+g}" for code in row["codes"]]
         living.add_row(
-            row["name"], row["zone"], row["scope"], row["kind"], row["terms"], row["state"],
+            row["name"], row["used"] or "", row["zone"], row["scope"], row["kind"], row["terms"], row["state"],
             "yes" if row["ipv6"] else "", ", ".join(codes), row["source"],
         )  # fmt: skip
     out.print(living)

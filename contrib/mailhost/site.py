@@ -82,9 +82,7 @@ class Site:
     def errors(self) -> list[dict[str, object]]:
         """Return what the milter has logged as an error without being excused."""
         return [
-            event
-            for event in self.events()
-            if event.get("level") == "error" and event["event"] not in self.excused
+            event for event in self.events() if event.get("level") == "error" and event["event"] not in self.excused
         ]
 
     def received(self, recipient: str = RECIPIENT) -> list[list[str]]:

@@ -171,8 +171,9 @@ class TrinityHost:
         path = Path("/var/mail") / user
         if not path.exists():
             return []
-        parser = email.message_from_bytes
-        return [parser(raw.as_bytes(), _class=EmailMessage, policy=email.policy.default) for raw in mailbox.mbox(path, create=False)]
+        with contextlib.closing(mailbox.mbox(path, create=False)) as box:
+            raws = [box.get_bytes(key) for key in box.keys()]  # noqa: SIM118  a mailbox yields its messages
+        return [email.message_from_bytes(raw, _class=EmailMessage, policy=email.policy.default) for raw in raws]
 
     def wait_for_mail(self, user: str, subject: str, deadline: float = 20.0) -> EmailMessage:
         """Return a user's first message with a subject, once it is there."""

@@ -1,6 +1,6 @@
 """What a line of a .mc file asked a list for, and what Sendmail did with those it found there.
 
-Floor 2: standard library only. Knows the arguments of FEATURE(dnsbl), FEATURE(enhdnsbl) and the old FEATURE(rbl).
+Floor 3: standard library only. Knows the arguments of FEATURE(dnsbl), FEATURE(enhdnsbl) and the old FEATURE(rbl).
 """
 
 import re

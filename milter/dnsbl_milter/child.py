@@ -62,7 +62,7 @@ def fork(task: Task, number: int, foreign: Iterable[int], signals: Iterable[sign
     """Start a child; it closes the `foreign` descriptors and knows nothing of the parent's handlers for `signals`.
 
     With a sibling's end of its control pipe in here, that sibling would not see the supervisor die.
-    Raises OSError if the host has no room for one more.
+    Raises OSError if there is no room for another process or its pipes.
     """
     ends: list[int] = []
     try:

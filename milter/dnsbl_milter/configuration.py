@@ -165,7 +165,8 @@ def _cross_check(settings: Settings, source: str, found: Findings) -> Configurat
     _check_times(settings, found)
     if unusable := memory.url_fault(settings.memory):
         found.faults.append(("memory.url", unusable))
-    found.warnings += memory.unreadable(settings.memory)
+    else:
+        found.warnings += memory.unreadable(settings.memory)
     nameservers = tuple(parse_nameserver(text) for text in settings.dns.nameservers)
     if not nameservers and policy.lists and not found.faulty("dns", "nameservers"):
         try:

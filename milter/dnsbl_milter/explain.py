@@ -57,10 +57,19 @@ def explain(
         "exempt": exempt and str(exempt),
         "decisive": list(decided.decisive),
         "lists": rows,
-        "reply": _reply(decided, policy.lists),
+        "reply": None,
+        "headers": {},
+        "quarantine": None,
+        "configuration": configuration.source,
+    } | (_met(decided, configuration) if policy.enforce else {})
+
+
+def _met(decided: Verdict, configuration: Configuration) -> dict[str, Any]:
+    """Return what the client and the recipient meet; in observe mode that is nothing."""
+    return {
+        "reply": _reply(decided, configuration.policy.lists),
         "headers": _headers(decided, configuration),
         "quarantine": replies.quarantine_reason(decided) if decided.action is Action.QUARANTINE else None,
-        "configuration": configuration.source,
     }
 
 

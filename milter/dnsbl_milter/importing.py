@@ -1,6 +1,6 @@
 """From a Sendmail .mc file to a configuration of ours, and a report on every line that bears on it.
 
-Floor 2: standard library only. Takes what was read and returns text.
+Floor 3: standard library only. Takes what was read and returns text.
 """
 
 import re
@@ -12,7 +12,7 @@ from dnsbl_milter import translation
 from dnsbl_milter.access import Entry
 from dnsbl_milter.asked import ADDRESS_LISTS, Asked, asked
 from dnsbl_milter.mc import Feature
-from dnsbl_milter.translation import DEFER, TAG, AskedList
+from dnsbl_milter.translation import DEFER, TAG, AskedList, nameable
 from dnsbl_policy.actions import Action
 from dnsbl_policy.points import written
 
@@ -84,9 +84,9 @@ def import_sendmail(
     report += _spared("access", access)
     report += _spared("relay-domains", relay_domains)
     report += _doubts(features, access, relay_domains, strict=strict)
-    report += _everywhere(name, lists, strict=strict) if lists else ()
+    delayed = any(feature.name == "delay_checks" for feature in features)
+    report += _everywhere(name, lists, strict=strict, delayed=delayed) if lists else ()
     if strict:
-        delayed = any(feature.name == "delay_checks" for feature in features)
         title = f"# Made of {_printable(name)} with --strict: what one list did to mail by itself, it does still."
         body = translation.strict(lists, spared, delayed=delayed)
     else:
@@ -112,7 +112,7 @@ def _read(name: str, features: Iterable[Feature], *, strict: bool) -> tuple[list
             continue
         one = lists.get(line.zone)
         if one is None:
-            called = line.known.name if line.known else line.shown.removeprefix("{key}.")
+            called = line.known.name if line.known else nameable(line.shown.removeprefix("{key}."))
             names = {each.name for each in lists.values()}
             one = lists[line.zone] = AskedList(next(each for each in _numbered(called) if each not in names))
         one.lines.append(line)
@@ -197,8 +197,10 @@ def _doubts(features: Sequence[Feature], access: Source | None, relay_domains: S
         yield Remark(relay_domains.name, Fate.CHANGED, "exemptions", "FEATURE(dnsbl) judged these clients too; to be as strict, leave --relay-domains out")
 
 
-def _everywhere(name: str, lists: Sequence[AskedList], *, strict: bool) -> Iterator[Remark]:
+def _everywhere(name: str, lists: Sequence[AskedList], *, strict: bool, delayed: bool) -> Iterator[Remark]:
     """Tell what is different for every list."""
+    if strict and not delayed and any(line.action is Action.QUARANTINE for each in lists for line in each.lines):
+        yield Remark(name, Fate.CHANGED, "quarantine", "the mail is held now; without delay_checks, Sendmail 8.17 wrote it into its log, and delivered")
     yield Remark(name, Fate.CHANGED, "when it is said", "at RCPT; without delay_checks, FEATURE closed the door at connect")
     yield Remark(name, Fate.CHANGED, "what is a listing", "operators' error codes (127.255.255.0/24) and answers outside 127/8 are none now; for FEATURE(dnsbl) they were")
     if strict and any(line.codes for each in lists for line in each.lines):

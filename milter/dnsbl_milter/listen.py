@@ -147,16 +147,6 @@ def remove_socket(endpoint: Endpoint) -> None:
             Path(endpoint.path).unlink()
 
 
-def turn_away(listening: socket.socket) -> None:
-    """Refuse whoever connects from now on, also where other processes hold the socket.
-
-    Closing it does not do that: the poll that a worker's libmilter has under way keeps it alive for up to five
-    seconds after the worker has let go, and who connects meanwhile would wait as long for nothing.
-    """
-    with contextlib.suppress(OSError):
-        listening.shutdown(socket.SHUT_RDWR)
-
-
 def _make_way(endpoint: Endpoint) -> None:
     path = Path(endpoint.path)
     try:

@@ -120,7 +120,8 @@ def _plain(value: object) -> object:
     # A lone surrogate stands for a byte that was no UTF-8; JSON's \udcxx would be refused by strict readers.
     if isinstance(value, str):
         return _SURROGATE.sub(lambda found: f"\\x{ord(found.group()) & 0xFF:02x}", value)
-    return value if isinstance(value, int | float | bool | list | dict) or value is None else str(value)
+    # Exactly these: an enumeration of integers is one of its names to whoever reads the log.
+    return value if type(value) in (int, float, bool, list, dict) or value is None else str(value)
 
 
 def _escaped(value: object) -> str:

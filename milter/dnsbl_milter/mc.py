@@ -40,7 +40,11 @@ class Unclosed(ValueError):
 def features(text: str) -> tuple[Feature, ...]:
     """Return every FEATURE in the order of the file. Raises `Unclosed`."""
     scanner = _Scanner(text, ready=False)
-    found = tuple(scanner.features())
+    try:
+        found = tuple(scanner.features())
+    except Unclosed:
+        if scanner.ready:
+            raise
     # A file without the include is read by `m4 .../cf.m4 FILE.mc`, so all of it counts.
     return found if scanner.ready else tuple(_Scanner(text, ready=True).features())
 

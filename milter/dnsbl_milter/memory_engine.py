@@ -1,7 +1,7 @@
 """What an engine of the memory is, and the words that engines share.
 
-Floor 2: standard library only. The engines are `memory_sqlite` and `memory_redis`, each the one home of its library;
-`memory` opens the one that is configured.
+Floor 2: standard library only. The engines are `memory_sqlite` and `memory_redis`; `memory` opens the one that is
+configured.
 """
 
 from dataclasses import dataclass

@@ -144,7 +144,8 @@ class RedisEngine:
         except redis.RedisError as fault:
             raise Unavailable(f"{self._place}: {_one_line(fault)}") from None
         except OSError as fault:
-            # The file of the password or of a certificate.
+            # The file of a certificate; no connection may be left half made.
+            self.close()
             raise Unavailable(f"{fault.filename or self._place}: {fault.strerror or fault}") from None
 
 
@@ -157,14 +158,18 @@ class _PasswordFile(redis.CredentialProvider):
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         """Return the password, and the user in front of it where there is one."""
-        password = self._path.read_text("utf-8", "surrogateescape").strip()
+        try:
+            password = self._path.read_text("utf-8", "surrogateescape").strip()
+        except OSError as fault:
+            # As a fault of redis-py's own, or it would keep the connection and use it without a password from then on.
+            raise redis.AuthenticationError(f"{self._path}: {fault.strerror}") from None
         return (self._user, password) if self._user else (password,)
 
 
 def _pool(url: str, password_file: str, timeout: float) -> redis.ConnectionPool:
     """Read an address with its options. Raises ValueError that says what is wrong, without the password."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         usable = bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
@@ -173,7 +178,6 @@ def _pool(url: str, password_file: str, timeout: float) -> redis.ConnectionPool:
         raise ValueError("expected redis://host:6379/0; in a password, / ? # and @ are written %2F %3F %23 and %40")
     if parts.path.strip("/") and not parts.path.strip("/").isdecimal():
         raise ValueError(f"{parts.path}: expected the number of a database after the host, such as /0")
-    # To redis-py, Valkey's own scheme is none.
     for name, _ in parse_qsl(parts.query):
         if not name.startswith(_OPTIONS):
             raise ValueError(f"{name}: unknown option; options begin with {', '.join(_OPTIONS)}")

@@ -54,6 +54,17 @@ class Nameserver:
         return _reading(reply)
 
 
+def keep_stamping() -> socket.socket:
+    """Return a socket to hold open for as long as moments of receipt matter.
+
+    The kernel begins to stamp packets some milliseconds after the first socket wants it and ends with the last; a reply
+    that comes sooner gets the moment at which it is read (measured on an idle host: 10 of 60).
+    """
+    keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    keeper.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    return keeper
+
+
 def parse_nameserver(text: str) -> Nameserver:
     """Read `address` or `address#port`. Raises ValueError."""
     address, separator, port = text.partition("#")

@@ -13,12 +13,13 @@ import select
 import socket
 import struct
 import time
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from dnsbl_milter import wire
 from dnsbl_milter.breaker import Breaker
-from dnsbl_milter.nameserver import Nameserver, read_carefully
+from dnsbl_milter.nameserver import Nameserver, keep_stamping, read_carefully
 from dnsbl_policy.answers import PENDING, Answer, Unknown, Why, read
 from dnsbl_policy.lists import Client, DnsList
 
@@ -60,6 +61,7 @@ class Resolver:
         self._look_back_at = 0.0
         self.breakers = tuple(Breaker() for _ in lists)
         self.tails = tuple(wire.zone_tail(one.zone) for one in lists)
+        weakref.finalize(self, keep_stamping().close)
 
     def ask(self, client: Client, evidence: Sequence[Answer]) -> "Inquiry":
         """Send a question to every list whose evidence is `PENDING`, and return without waiting."""

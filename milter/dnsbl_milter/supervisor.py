@@ -22,7 +22,7 @@ from dnsbl_milter.board import Board, Fact, facts
 from dnsbl_milter.child import Child
 from dnsbl_milter.configuration import Configuration, load, shown_settings
 from dnsbl_milter.effective import differences
-from dnsbl_milter.listen import ListenError, adopt_socket, open_socket, open_web_socket, remove_socket, turn_away
+from dnsbl_milter.listen import ListenError, adopt_socket, open_socket, open_web_socket, remove_socket
 from dnsbl_milter.settings import Invalid
 
 FIRST_DELAY = 0.1
@@ -174,7 +174,7 @@ class Supervisor:
                     except OSError as fault:
                         # Of the host's making (memory, processes, files), and perhaps not for long; the others serve on.
                         self._put_off(place, now)
-                        log.error("no process could be started", fault=fault.strerror, retry_in=place.delay)
+                        log.error("no new process", fault=fault.strerror, again_in=place.delay)
                         if generation is self._candidate:
                             self._abandon("no process could be started")
 
@@ -333,16 +333,14 @@ class Supervisor:
         # The path goes first and now: a successor may bind it while our last sessions still run.
         if not self._sockets.passed:
             remove_socket(self._current.configuration.endpoint)
-        self._stopping = True
-        for generation in filter(None, (self._current, self._candidate)):
-            self._drain(generation)
-        self._candidate = None
-        if not self._sockets.passed:
-            turn_away(self._sockets.milter)
         self._sockets.milter.close()
         # Or whoever asks for metrics would wait for nobody.
         if self._sockets.web is not None:
             self._sockets.web.close()
+        self._stopping = True
+        for generation in filter(None, (self._current, self._candidate)):
+            self._drain(generation)
+        self._candidate = None
 
     def _reap(self) -> None:
         while True:

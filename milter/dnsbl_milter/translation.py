@@ -1,6 +1,6 @@
 """The configuration that is made of what a .mc file asked: strict, which acts as Sendmail did, or gentle.
 
-Floor 2: standard library only. Takes lines that were read and returns text.
+Floor 3: standard library only. Takes lines that were read and returns text.
 """
 
 import json
@@ -52,7 +52,12 @@ class AskedList:
     @property
     def operator(self) -> str:
         """Return whose list it is, as far as the zone tells."""
-        return ".".join(self.zone.split(".")[-2:])
+        return nameable(".".join(self.zone.split(".")[-2:]))
+
+
+def nameable(text: str) -> str:
+    """Return as much of the end of a zone as may be a name, with room for a number behind it."""
+    return text[-60:].lstrip("-_.") or "list"
 
 
 def strict_weights(lists: Iterable[AskedList]) -> dict[Action, int]:

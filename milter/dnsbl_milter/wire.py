@@ -116,8 +116,6 @@ def _addresses(packet: bytes, position: int, count: int, asked: bytes) -> tuple[
         codes.append(int.from_bytes(packet[position : position + 4], "big"))
         position += 4
         life = min(life, ttl)
-    if position > len(packet):
-        raise HandOver
     return tuple(codes), life, position
 
 

@@ -52,11 +52,13 @@ def serve(configuration: Configuration, listening: socket.socket, control: int, 
     """Serve sessions until told to drain by `control`; the first sign of life on `signs` is that serving begins."""
     # libmilter's own thread must be the only one that these reach: before the first thread, or the process dies unclean.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGTERM, signal.SIGINT))
+    # It only interrupts what the main thread waits for in C; there the handler itself never runs.
+    signal.signal(signal.SIGUSR1, lambda *_: None)
     sys.excepthook = _unreadable
     sessions = _Sessions(open_house(configuration))
     sessions.register()
     descriptor = _take_over(listening)
-    threading.Thread(target=_obey, args=(control, signs, descriptor, sessions), name="control", daemon=True).start()
+    threading.Thread(target=_obey, args=(control, signs, descriptor, sessions, threading.get_ident()), name="control", daemon=True).start()
     os.write(signs, _ALIVE)
     Milter.main()
     # Only a signal or a fault of libmilter's ends it.
@@ -101,6 +103,7 @@ class _Sessions:
         self._open: set[Session] = set()
         self._changed = threading.Condition()
         self._last_change = time.monotonic()
+        self._offered: tuple[int, ...] = (ACTIONS, 0, 0, 0)
 
     def register(self) -> None:
         """Tell libmilter what to call."""
@@ -122,7 +125,7 @@ class _Sessions:
 
         def callback(context: Any, *arguments: Any) -> int:
             try:
-                return call(context.getpriv(), *arguments)
+                return call(context.getpriv() or self._begin_anew(context), *arguments)
             except Exception:  # noqa: BLE001  a bug of ours must not reach libmilter; it is logged
                 return self._failed(name)
 
@@ -140,12 +143,22 @@ class _Sessions:
                 self._changed.wait(QUIET_SECONDS / 4)
 
     def _negotiate(self, context: Any, options: list[int]) -> int:
+        self._offered = tuple(options)
+        return self._begin(context).negotiate(options)
+
+    def _begin(self, context: Any) -> Session:
         session = Session(self._house, context)
         context.setpriv(session)
         with self._changed:
             self._open.add(session)
             self._last_change = time.monotonic()
-        return session.negotiate(options)
+        return session
+
+    def _begin_anew(self, context: Any) -> Session:
+        """Begin a session for the next client on a connection that is not closed in between (SMFIC_QUIT_NC)."""
+        session = self._begin(context)
+        session.negotiate(list(self._offered))  # not said again; the same server offers the same
+        return session
 
     def _close(self, context: Any) -> int:
         # Comes without negotiate where a peer hangs up at once, so what is counted is the session and not the call.
@@ -211,12 +224,14 @@ def _is_listening(descriptor: int) -> bool:
         return False
 
 
-def _obey(control: int, signs: int, descriptor: int, sessions: _Sessions) -> NoReturn:
+def _obey(control: int, signs: int, descriptor: int, sessions: _Sessions, main: int) -> NoReturn:
     """Give signs of life until told to drain, or until the supervisor is gone; leave when the last session has ended."""
     while os.read(control, 1) == PING:
         with contextlib.suppress(OSError):
             os.write(signs, _ALIVE)
     idle, _kept_open = os.pipe()
     os.dup2(idle, descriptor, inheritable=False)
+    # A poll under way keeps our socket alive, and who connected now would wait in vain for the seconds that it takes.
+    signal.pthread_kill(main, signal.SIGUSR1)
     sessions.wait_until_done()
     os._exit(0)

@@ -49,7 +49,9 @@ def unbound(lists: ListServer, slow: ListServer) -> Iterator[Resolver]:
     server.stop()
 
 
-def policy(lists: Sequence[dict[str, object]], nameservers: Sequence[str] = ("127.0.0.4",), **actions: float | None) -> str:
+def policy(
+    lists: Sequence[dict[str, object]], nameservers: Sequence[str] = ("127.0.0.4",), **actions: float | None
+) -> str:
     # One worker, for each has its own experience with a list.
     dns = {"nameservers": nameservers, "deadline": DEADLINE, "retry": 0.2}
     return sample_policy([*SAMPLE_LISTS, *lists], milter={"workers": 1}, dns=dns, actions=actions)
@@ -193,7 +195,9 @@ SOFTENED = (
 
 
 @pytest.mark.parametrize(
-    ("dnswl", "changes", "source", "score", "low", "action"), [row[1:] for row in SOFTENED], ids=[row[0] for row in SOFTENED]
+    ("dnswl", "changes", "source", "score", "low", "action"),
+    [row[1:] for row in SOFTENED],
+    ids=[row[0] for row in SOFTENED],
 )
 def test_without_an_allow_list_nobody_loses_mail(
     open_site: OpenSite,
@@ -218,14 +222,17 @@ def test_without_an_allow_list_nobody_loses_mail(
         assert f"listed by {first}, " in told.text
     assert len(site.received()) == (action in ("accept", "tag"))
     assert [entry.reason for entry in site.host.quarantined()] == (
-        [f"dnsbl-milter score={score} lists={'zen,spamcop,psbl' if score != '10' else 'zen'}"] * (action == "quarantine")
+        [f"dnsbl-milter score={score} lists={'zen,spamcop,psbl' if score != '10' else 'zen'}"]
+        * (action == "quarantine")
     )
 
 
 def test_a_softened_client_gets_what_it_deserves_once_the_allow_list_answers(
     open_site: OpenSite, slow: ListServer, unbound: Resolver
 ) -> None:
-    site = open_site(policy([{"name": "slow-dnswl", "zone": "slow-dnswl.example"} | STRONG]) + "[cache]\nerror_ttl = 1\n", fresh=True)
+    site = open_site(
+        policy([{"name": "slow-dnswl", "zone": "slow-dnswl.example"} | STRONG]) + "[cache]\nerror_ttl = 1\n", fresh=True
+    )
     slow.pause()
     try:
         decision, took = ask(site, REJECTED)

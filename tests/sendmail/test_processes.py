@@ -266,6 +266,10 @@ def test_workers_finish_their_sessions_when_the_supervisor_is_killed(open_site: 
     os.kill(site.daemon.process.pid, signal.SIGKILL)
     wait_until(lambda: not site.daemon.process.alive, 5, "the supervisor is dead")
     wait_until(lambda: not site.daemon.listeners(workers), 5, "the workers take no more sessions")
+    start = time.monotonic()
+    assert site.send(REJECTED, "bob@acme123.com", FORGING).accepted
+    assert time.monotonic() - start < 3
+    assert site.received("bob") == [UNTOUCHED]
     assert any(Path(f"/proc/{pid}").exists() for pid in workers)
     assert finish(client, "data") == [250]
     assert site.delivered() == [TAGGED]
@@ -279,7 +283,10 @@ def test_a_milter_that_is_told_to_stop_finishes_its_sessions(open_site: OpenSite
     refused = begin(site, REJECTED, "mail")
     second = begin(site, QUARANTINED, "rcpt")
     told = time.monotonic()
-    site.daemon.process.send_signal(signal.SIGINT if socket == INET6 else signal.SIGTERM)
+    if socket == INET6:
+        os.killpg(site.daemon.process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
+    else:
+        site.daemon.process.send_signal(signal.SIGTERM)
     site.daemon.wait_for_log("stopping")
     wait_until(lambda: not site.daemon.listeners(), 5, "nobody takes a new session")
     # Who comes now is not judged, and does not wait for that.

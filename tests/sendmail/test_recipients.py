@@ -27,7 +27,9 @@ def site(open_site: OpenSite) -> Site:
 
 def said(site: Site) -> list[tuple[object, ...]]:
     """Return of each decision the recipient, the action, what was done, and why not more."""
-    return [tuple(decision[name] for name in ("recipient", "action", "enforced", "exempt")) for decision in site.decisions()]
+    return [
+        tuple(decision[name] for name in ("recipient", "action", "enforced", "exempt")) for decision in site.decisions()
+    ]
 
 
 # label, source, recipients, codes to each RCPT, what the log says of each
@@ -40,7 +42,9 @@ REFUSALS = (
 )
 
 
-@pytest.mark.parametrize(("source", "recipients", "codes", "actions"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
+@pytest.mark.parametrize(
+    ("source", "recipients", "codes", "actions"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS]
+)
 def test_an_exempt_recipient_is_accepted_while_others_are_refused(
     site: Site, source: str, recipients: list[str], codes: list[int], actions: list[str]
 ) -> None:
@@ -58,6 +62,20 @@ def test_an_exempt_recipient_is_accepted_while_others_are_refused(
     ]
 
 
+def test_an_exempt_recipient_is_told_nothing_of_a_verdict(open_site: OpenSite) -> None:
+    site = open_site(sample_policy(headers={"add": "always"}))
+    with site.connect(REJECTED) as client:
+        # There is a verdict on the client, but not on these messages.
+        assert client.send_message(SENDER, [ALICE, POSTMASTER], FORGING).recipients[ALICE].code == 550
+        assert client.send_message(SENDER, POSTMASTER, FORGING).accepted
+    assert site.delivered(POSTMASTER) == [(ARRIVING, [])] * 2
+    assert said(site) == [
+        (ALICE, "reject", "reject", ""),
+        (POSTMASTER, "accept", "accept", "recipient"),
+        (POSTMASTER, "accept", "accept", "recipient"),
+    ]
+
+
 @pytest.mark.parametrize("recipient", ["postmaster", "Postmaster", "POSTMASTER@ACME123.COM", "abuse@mx.acme123.com"])
 def test_an_exempt_recipient_may_be_written_as_one_likes(site: Site, recipient: str) -> None:
     assert site.send(REJECTED, recipient).accepted
@@ -66,7 +84,14 @@ def test_an_exempt_recipient_may_be_written_as_one_likes(site: Site, recipient: 
 
 def test_recipients_are_exempt_as_configured(open_site: OpenSite) -> None:
     site = open_site(sample_policy(allow={"recipients": ["list@acme123.com", "@mx.acme123.com", "bob@"]}))
-    recipients = ["list@acme123.com", "anyone@mx.acme123.com", BOB, "bob@mx.acme123.com", POSTMASTER, "alist@acme123.com"]
+    recipients = [
+        "list@acme123.com",
+        "anyone@mx.acme123.com",
+        BOB,
+        "bob@mx.acme123.com",
+        POSTMASTER,
+        "alist@acme123.com",
+    ]
     outcome = site.send(REJECTED, recipients)
     assert [reply.code for reply in outcome.recipients.values()] == [250, 250, 250, 250, 550, 550]
     assert [decision["exempt"] for decision in site.decisions()] == ["recipient"] * 4 + [""] * 2
@@ -137,7 +162,9 @@ def test_a_message_of_its_own_is_all_that_the_other_class_needs(
             waiting = [recipient for recipient in waiting if outcome.recipients[recipient].code == 451]
     assert site.delivered(POSTMASTER) == [(ARRIVING, [])]
     assert site.delivered(ALICE) == []
-    assert [(entry.recipients, entry.reason) for entry in site.host.quarantined()] == [((ALICE,), reason)] * bool(reason)
+    assert [(entry.recipients, entry.reason) for entry in site.host.quarantined()] == [((ALICE,), reason)] * bool(
+        reason
+    )
 
 
 def test_a_recipient_that_sendmail_refuses_is_none_of_ours(site: Site) -> None:

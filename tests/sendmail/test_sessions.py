@@ -99,7 +99,11 @@ def test_a_message_given_up_leaves_nothing_behind(site: Site) -> None:
         assert codes(client, "MAIL FROM:<>", f"RCPT TO:<{POSTMASTER}>", f"RCPT TO:<{ALICE}>") == [250, 250, 451]
         # EHLO gives a message up as RSET does (RFC 5321, section 4.1.4).
         assert client.ehlo("other.example").code == 250
-        assert codes(client, f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{ALICE}>", f"RCPT TO:<{POSTMASTER}>") == [250, 250, 451]
+        assert codes(client, f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{ALICE}>", f"RCPT TO:<{POSTMASTER}>") == [
+            250,
+            250,
+            451,
+        ]
         assert client.data().code == 354
         assert client.message(MESSAGE).positive
     (entry,) = site.host.quarantined()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnsbl_milter import cache as module
@@ -266,6 +266,7 @@ def remembered(answer, age):
             return Unknown(why)
 
 
+@settings(deadline=None)
 @given(
     client=st.ip_addresses(),
     evidence=st.lists(answers, max_size=12),

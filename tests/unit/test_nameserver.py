@@ -9,7 +9,7 @@ import dns.message
 import dns.resolver
 import dns.rrset
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dnsbl_milter import wire
@@ -162,7 +162,7 @@ def test_odd_replies_are_read_carefully(packet, expected):
     assert read_carefully(packet, QUERY) == expected
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=120), st.sampled_from([b"\x81\x80", b"\x81\x83", b"\x85\x80", b"\xa8\x00", b"\x81\x92"]))
 def test_whatever_comes_is_read_or_not_and_never_raises(octets, flags):
     for counts in (b"\x00\x01\x00\x00\x00\x00", b"\x00\x00\x00\x01\x00\x01", b"\x00\x00\x00\x00\x00\x01"):

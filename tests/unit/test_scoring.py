@@ -340,6 +340,8 @@ def test_each_family_has_its_panel():
 def test_evidence_of_another_length_is_refused(answers):
     with pytest.raises(ValueError, match="zip"):
         HOUSE.judge(CLIENT, answers)
+    with pytest.raises(ValueError, match="zip"):
+        HOUSE.settled(answers)
 
 
 # --- recipients of two classes

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import dns.flags
 import dns.message
@@ -73,7 +73,7 @@ class Reply:
     delay: float = 0.0
     truncated: bool = False
     """Over UDP empty and marked as cut short; over TCP whole."""
-    silent_over_tcp: bool = False
+    over_tcp: Literal["answer", "silence", "hang up"] = "answer"
     wrong_identifier: bool = False
     wrong_question: bool = False
     wrong_source: bool = False
@@ -214,7 +214,7 @@ class NameServer:
             self._later(reply.delay, out.sendto, _packet(question, reply), source)
 
     def _hear_stream(self, talk: socket.socket) -> bool:
-        """Answer the next question of a connection; return whether there was one."""
+        """Answer the next question of a connection; return whether it goes on."""
         talk.settimeout(1.0)
         try:
             head = talk.recv(2, socket.MSG_WAITALL)
@@ -225,7 +225,9 @@ class NameServer:
             return False
         question = self._note(packet, talk.getpeername(), over_tcp=True)
         for reply in self._replies(question):
-            if not reply.silent_over_tcp:
+            if reply.over_tcp == "hang up":
+                return False
+            if reply.over_tcp == "answer":
                 answer = _packet(question, reply)
                 self._later(reply.delay, talk.sendall, struct.pack("!H", len(answer)) + answer)
         return True

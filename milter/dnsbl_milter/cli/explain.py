@@ -58,18 +58,25 @@ def _show_explanation(document: dict[str, Any]) -> None:
             row["why"] or "",
             style={"listed": "red", "clear": "green", "unknown": "yellow"}.get(row["state"], "dim"),
         )
-    out.print(f"client   {document['client']}")
+    for name in ("client", "host", "helo", "sender", "recipient"):
+        if document[name]:
+            out.print(f"{name:10}{_printable(document[name])}")
     out.print(rows)
-    out.print(f"score    {document['score']:g}, between {document['low']:g} and {document['high']:g}")
-    out.print(f"exempt   {document['exempt'] or 'no'}")
+    out.print(f"score     {document['score']:g}, between {document['low']:g} and {document['high']:g}")
+    out.print(f"exempt    {document['exempt'] or 'no'}")
     softened = "" if document["action"] == document["asked"] else f", softened from {document['asked']}"
     observed = "" if document["enforced"] else " (observe mode: nothing is done)"
-    out.print(f"action   {document['action']}{softened}{observed}", style="bold")
+    out.print(f"action    {document['action']}{softened}{observed}", style="bold")
     if document["decisive"]:
-        out.print(f"decisive {', '.join(document['decisive'])}")
+        out.print(f"decisive  {', '.join(document['decisive'])}")
     if document["reply"]:
-        out.print(f"reply    {document['reply']}")
+        out.print(f"reply     {document['reply']}")
     for name, value in document["headers"].items():
-        out.print(f"header   {name}: {value}")
+        out.print(f"header    {name}: {value}")
     if document["quarantine"]:
-        out.print(f"queue    {document['quarantine']}")
+        out.print(f"queue     {document['quarantine']}")
+
+
+def _printable(text: str) -> str:
+    # What was given on the command line may be copied from a log, with whatever a client said.
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -96,7 +96,7 @@ class _Lines(logging.Formatter):
             fields["traceback"] = self.formatException(record.exc_info)
         if self._json:
             head = {"time": round(record.created, 3), "level": record.levelname.lower(), "event": record.getMessage()}
-            return _escaped(head | {name: _plain(value) for name, value in fields.items()})
+            return json.dumps(head | {name: _plain(value) for name, value in fields.items()})
         # The event comes first, for people; its level only where it is not ordinary.
         level = "" if record.levelno == logging.INFO else f" level={record.levelname.lower()}"
         return record.getMessage() + level + "".join(f" {name}={quoted(value)}" for name, value in fields.items())
@@ -105,7 +105,7 @@ class _Lines(logging.Formatter):
 def quoted(value: object) -> str:
     """Write a value for logfmt: bare where it can be, else in quotes, control and non-ASCII characters escaped."""
     text = _text(value)
-    return text if _PLAIN.fullmatch(text) else _escaped(_plain(text))
+    return text if _PLAIN.fullmatch(text) else json.dumps(_plain(text))
 
 
 def _text(value: object) -> str:
@@ -122,8 +122,3 @@ def _plain(value: object) -> object:
         return _SURROGATE.sub(lambda found: f"\\x{ord(found.group()) & 0xFF:02x}", value)
     # Exactly these: an enumeration of integers is one of its names to whoever reads the log.
     return value if type(value) in (int, float, bool, list, dict) or value is None else str(value)
-
-
-def _escaped(value: object) -> str:
-    # JSON leaves the one control character that is not below the space.
-    return json.dumps(value).replace("\x7f", "\\u007f")

@@ -17,8 +17,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from dnsbl_milter.memory_engine import Holdings, Remembered, Unavailable, digest, readable
 from dnsbl_policy.greylist import Recollection, Terms, Triplet
@@ -170,11 +168,11 @@ def _pool(url: str, password_file: str, timeout: float) -> redis.ConnectionPool:
     """Read an address with its options. Raises ValueError that says what is wrong, without the password."""
     try:
         parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0
+        usable = parts.hostname and parts.port != 0 and not parts.fragment and "@" not in parts.path + parts.query
     except ValueError:
         usable = False
     if not usable:
-        # Not quoted: with such a character in it, what was read as the port is a part of the password.
+        # Not quoted: with such a character in it, what was read as port, path or options is a part of the password.
         raise ValueError("expected redis://host:6379/0; in a password, / ? # and @ are written %2F %3F %23 and %40")
     if parts.path.strip("/") and not parts.path.strip("/").isdecimal():
         raise ValueError(f"{parts.path}: expected the number of a database after the host, such as /0")
@@ -189,13 +187,8 @@ def _pool(url: str, password_file: str, timeout: float) -> redis.ConnectionPool:
     if "connection_class" in options and options.get("ssl_cert_reqs") != "none":
         # Older versions of redis-py take any certificate that is signed, whoever it names.
         options.setdefault("ssl_check_hostname", True)
-    # A retry would make the recipient wait twice; the sender's own retry is the better one.
-    ours: dict[str, Any] = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
-    }
+    # Nothing is tried twice, for the recipient would wait twice; the sender's own retry is the better one.
+    ours: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
     pool = redis.ConnectionPool(**(ours | options))
     try:
         pool.connection_class(**pool.connection_kwargs)

@@ -334,13 +334,13 @@ class Supervisor:
         if not self._sockets.passed:
             remove_socket(self._current.configuration.endpoint)
         self._sockets.milter.close()
-        # Or whoever asks for metrics would wait for nobody.
-        if self._sockets.web is not None:
-            self._sockets.web.close()
         self._stopping = True
         for generation in filter(None, (self._current, self._candidate)):
             self._drain(generation)
         self._candidate = None
+        # Or whoever asks for metrics would wait for nobody.
+        if self._sockets.web is not None:
+            self._sockets.web.close()
 
     def _reap(self) -> None:
         while True:

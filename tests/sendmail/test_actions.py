@@ -426,6 +426,21 @@ def test_a_second_connection_is_judged_by_what_is_known(open_site: OpenSite) -> 
     assert (first["cached"], second["cached"]) == ("no", "yes")
 
 
+def test_what_lists_said_is_kept_though_nobody_asked(open_site: OpenSite, lists: ListServer) -> None:
+    site = open_site(sample_policy(milter={"workers": 1}), fresh=True)
+    with site.connect(LISTED) as client:
+        client.ehlo()
+        client.mail(SENDER)
+        # It answers one question after the other, so those of the milter are answered too.
+        assert lists.look_up(LISTED, "zen.example", timeout=10).values == ("127.0.0.2",)
+    site.daemon.wait_until_idle()
+    assert site.send(LISTED).accepted
+    case = next(case for case in CASES if case.source == LISTED)
+    (decision,) = site.decisions()
+    assert logged(decision) == verdict(case)
+    assert (decision["cached"], decision["wait_ms"]) == ("yes", "0.0")
+
+
 def test_unbound_may_stand_between(open_site: OpenSite) -> None:
     site = open_site(sample_policy(dns={"nameservers": ["127.0.0.1"]}))
     for source in ("198.51.100.7", LISTED, "198.51.100.20", QUARANTINED, REJECTED):

@@ -226,10 +226,13 @@ def test_a_worker_that_keeps_dying_is_replaced_more_and_more_slowly(open_site: O
 def test_a_worker_has_nothing_open_that_it_does_not_need(site: Site) -> None:
     for pid in site.daemon.workers():
         targets = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-        # Standard error and standard output; nothing of what it inherited stands there twice.
+        sockets = [target for target in targets if target.startswith("socket:")]
+        # Standard output and error; nothing of what it inherited stands there twice.
         assert sum(target.endswith(".log") for target in targets) == 2
         assert sum(target == "/dev/null" for target in targets) == 1
-        assert sum(target.startswith("socket:") for target in targets) == 1
+        assert len(sockets) == len(set(sockets))
+        # Its own end of two pipes to the supervisor, and both ends of libmilter's.
+        assert sum(target.startswith("pipe:") for target in targets) == 4
 
 
 def test_mail_flows_while_the_whole_milter_is_gone(open_site: OpenSite) -> None:

@@ -69,7 +69,8 @@ def test_every_reason_of_silence_is_documented(why):
 def test_every_example_loads(example):
     loaded = configuration.parse(example, "README.md")
     assert loaded.policy.lists
-    assert loaded.warnings == ()
+    # The files that an example names are on the host of whoever reads it.
+    assert [each for each in loaded.warnings if "No such file" not in each] == []
 
 
 def test_there_are_examples():

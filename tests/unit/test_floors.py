@@ -19,7 +19,7 @@ FLOORS = [
     ("1", "dnsbl_policy", "allow catalog greylist proof relevance scoring"),
     ("2", "dnsbl_milter", "access board breaker cache configuration effective faults listen listing log mc metrics nameserver"),
     ("2", "dnsbl_milter", "notify page pauses prover replies resolver settings today wire"),
-    ("2", "dnsbl_milter", "memory memory_engine memory_redis memory_sqlite"),
+    ("2", "dnsbl_milter", "memory memory_engine memory_file memory_redis memory_sqlite"),
     ("3", "dnsbl_milter", "asked explain importing session translation"),
     ("3, above its sessions", "dnsbl_milter", "worker"),
     ("4", "dnsbl_milter", "child monitor"),
@@ -38,7 +38,7 @@ HOMES = {
     "pydantic": "dnsbl_milter.settings",
     "redis": "dnsbl_milter.memory_redis",
     "rich": "dnsbl_milter.cli.common",
-    "sqlite3": "dnsbl_milter.memory_sqlite",
+    "sqlite3": "dnsbl_milter.memory_file dnsbl_milter.memory_sqlite",
 }
 
 PURE = frozenset({"collections", "dataclasses", "decimal", "enum", "functools", "ipaddress", "itertools", "re", "tomllib", "typing"})

@@ -1,6 +1,7 @@
 """Memory on one host: it answers by the policy, survives what befalls its file, and never costs anybody their mail."""
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ from dnsbl_milter.memory_engine import Remembered, Unavailable, digest, readable
 from dnsbl_milter.memory_sqlite import PURGED_AT_ONCE, SCHEMA, SKEW_SECONDS, SqliteEngine
 from dnsbl_milter.settings import Invalid, MemorySection
 from dnsbl_policy.greylist import Recollection, Terms, Triplet, attempt, triplet
+from mailhost.process import wait_until
 
 ROOT = Path(__file__).parents[2]
 DEFERRED, EARLY, PASSED, KNOWN, UNAVAILABLE = Recollection
@@ -138,7 +140,7 @@ def run_child(task, *arguments, wrapper=(), **options):
     """Start a function of this file in a process of its own."""
     return subprocess.Popen(
         [*wrapper, sys.executable, __file__, task, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": f"{ROOT / 'policy'}:{ROOT / 'milter'}", "PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'policy'}:{ROOT / 'milter'}:{ROOT / 'contrib'}", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,
         **options,
@@ -635,6 +637,38 @@ def test_workers_that_meet_the_damage_together_move_one_file_aside(open_file, pa
     assert path.with_name("memory.db.damaged-wal").exists()
 
 
+def test_what_another_worker_has_replaced_is_not_moved_aside(open_file, logged):
+    one, two = open_file(), open_file()
+    for worker in (one, two):
+        ask(worker)
+    for worker in (one, two):
+        worker._file.replace(sqlite3.DatabaseError("damaged"))
+        assert ask(one) is (DEFERRED if worker is one else EARLY)
+    assert ask(two) is EARLY
+    assert len(logged) == 1
+
+
+def test_while_one_replaces_the_file_the_others_wait(open_file, path, logged):
+    def waits():
+        # In /proc/locks, an arrow marks who waits; the last number before the range is the folder's.
+        folder = f":{path.parent.stat().st_ino} "
+        return any("->" in line and folder in line for line in Path("/proc/locks").read_text().splitlines())
+
+    path.write_bytes(b"damaged" * 1000)
+    folder = os.open(path.parent, os.O_RDONLY)
+    with ThreadPoolExecutor(1) as worker:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            answer = worker.submit(ask, open_file())
+            wait_until(lambda: waits() or answer.done(), PATIENT, "the other waits")
+            path.unlink()
+        finally:
+            os.close(folder)
+        assert answer.result(PATIENT) is DEFERRED
+    assert logged == []
+    assert not path.with_name("memory.db.damaged").exists()
+
+
 def test_one_damaged_file_is_kept_and_not_more(open_file, path, logged):
     for content in (b"first" * 1000, b"second" * 1000):
         engine = open_file()
@@ -675,6 +709,29 @@ def test_a_file_that_is_removed_is_begun_anew(open_file, path, left):
     one.close()
     two.close()
     assert len(rows(path)) == 31
+
+
+def hold(path):
+    """Be a worker that has the file open, and say what one is told before and after something happens to it."""
+    engine = SqliteEngine(Path(path), TERMS)
+    fill(engine, 200, prefix="held")
+    say(ask(engine))
+    sys.stdin.readline()
+    say(ask(engine, NOW + 1))
+
+
+@pytest.mark.parametrize("left", ["", "-wal", "-shm", "-wal -shm"])
+def test_what_is_left_of_a_removed_file_that_another_process_has_open_is_no_harm(open_file, path, left):
+    child = run_child("hold", path, stdin=subprocess.PIPE)
+    assert child.stdout.readline() == "deferred\n"
+    for suffix in {"", "-wal", "-shm"} - set(left.split()):
+        path.with_name(path.name + suffix).unlink()
+    engine = open_file()
+    assert ask(engine) is DEFERRED
+    fill(engine, 100)
+    assert child.communicate("go\n", timeout=PATIENT)[0] == "early\n"
+    assert {ask(engine, NOW + 1, recipient=f"r{number}.x@example.net") for number in range(100)} == {EARLY}
+    assert len(rows(path)) == 101
 
 
 def test_a_file_that_is_emptied_is_begun_anew(open_file, path):
@@ -854,6 +911,16 @@ def live_through_bad_disks(folder):
     subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
     later()
     told["writable again"] = recall(memory, NOW + 303)
+
+    # The file alone is read-only, so that it can be opened: such a connection must not be kept.
+    engine.close()
+    file = f"{folder}/memory.db"
+    subprocess.run(["mount", "--bind", file, file], check=True)
+    subprocess.run(["mount", "-o", "remount,ro,bind", file], check=True)
+    told["read-only file"] = [recall(memory, NOW + 304) for _ in range(5)]
+    subprocess.run(["umount", "--lazy", file], check=True)
+    later()
+    told["writable file"] = recall(memory, NOW + 305)
     memory.close()
 
     for file in Path(folder).iterdir():
@@ -881,6 +948,8 @@ def test_a_full_disk_and_a_read_only_one_heal_without_a_restart(tmp_path):
         "whole": True,
         "read-only": ["unavailable"] * 5,
         "writable again": "known",
+        "read-only file": ["unavailable"] * 5,
+        "writable file": "known",
         "begun on a full disk": ["unavailable"] * 5,
         "begun at last": ["deferred", "passed"],
     }

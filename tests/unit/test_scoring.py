@@ -1,8 +1,8 @@
 """Scores worked out by hand: weights, groups, silence, suspension, settling, softening, and whose fault it was.
 
 In the tables a list's answer is written as the last octets of its codes (`zen=2,4` or `dnswl=5.1` for 127.0.5.1),
-`?` for a time-out, `...` for an answer that is still out and `!` for a list that is suspended. A list that a row
-does not name is clear.
+`?` for a time-out, `...` for an answer that is still out, `!` for a list that is suspended and `~` for one that
+failed its proof. A list that a row does not name is clear.
 """
 
 from ipaddress import IPv4Address, ip_address
@@ -34,7 +34,7 @@ def dnsbl(name: str, *rules: Rule, group: str | None = None, observe: bool = Fal
 
 def said(panel: Panel, text: str) -> list[Answer]:
     """Read a row's answers, in the order of the panel's lists."""
-    silences = {"?": Unknown(Why.TIMEOUT), "...": PENDING, "!": Unknown(Why.SUSPENDED)}
+    silences = {"?": Unknown(Why.TIMEOUT), "...": PENDING, "!": Unknown(Why.SUSPENDED), "~": Unknown(Why.DISPROVED)}
     answers = dict(word.split("=") for word in text.split())
     assert set(answers) <= {one.name for one in panel.lists}
     return [
@@ -146,6 +146,8 @@ SCORES = [
     ("so that quarantine softens", HOUSE, "spamcop=2 zen=2,4 dnswl=!", 1100, 700, 1100, DEFER),
     ("suspended, one that speaks both ways", HOUSE, "rep=!", 0, -150, 0, ACCEPT),
     ("suspended beside a mate that failed", HOUSE, "zen=! zrd=?", 0, 0, 400, ACCEPT),
+    ("a disproved list adds nothing and could not have", HOUSE, "spamcop=2 zen=~", 400, 400, 400, TAG),
+    ("a disproved list that also forgives still does", HOUSE, "spamcop=2 zen=2 rep=~", 900, 750, 900, DEFER),
     ("failed beside a mate that is suspended", HOUSE, "zen=? zrd=!", 0, 0, 700, ACCEPT),
 ]  # fmt: skip
 
@@ -314,6 +316,14 @@ def test_lists_on_observation_can_be_judged_as_if_they_counted():
     assert (verdict.score, verdict.action, verdict.observed) == (700, DEFER, ())
     assert verdict.accusers == ("spamcop", "new")
     assert HOUSE.judge(CLIENT, said(HOUSE, "spamcop=2 new=2")).score == 400
+
+
+def test_paused_lists_are_on_observation_beside_those_that_were():
+    panel = HOUSE.pausing({"spamcop", "unheard-of"})
+    verdict = panel.judge(CLIENT, said(panel, "spamcop=2 zen=2 new=2"))
+    assert (verdict.score, verdict.accusers) == (500, ("zen",))
+    assert [contribution.list for contribution in verdict.observed] == ["spamcop", "new"]
+    assert HOUSE.pausing(()) == HOUSE
 
 
 def test_who_is_exempt_is_accepted_whatever_the_reason():

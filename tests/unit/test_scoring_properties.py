@@ -204,7 +204,7 @@ def test_where_rules_do_not_overlap_the_interval_and_the_action_are_exact(case):
 
 
 @given(cases(most=3, out=True) | cases(most=2, highest=12, out=True, accused=True))
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(deadline=None, max_examples=600, suppress_health_check=[HealthCheck.filter_too_much])
 def test_once_settled_no_answer_and_no_failure_changes_the_action(case):
     verdict = judged(case, case.evidence)
     event(f"settled: {verdict.settled}")
@@ -233,7 +233,7 @@ def test_what_is_out_when_time_is_up_counts_as_failed_and_it_is_settled(case):
 
 
 @given(cases(), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 def test_the_order_of_lists_and_answers_never_matters(case, data):
     order = data.draw(st.permutations(range(len(case.models))))
     panel, evidence = case.panel, case.evidence
@@ -274,7 +274,7 @@ def test_silence_never_costs_mail(case):
 
 
 @given(cases())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 def test_a_suspended_list_adds_no_points_and_keeps_its_forgiveness(case):
     for place, model in enumerate(case.models):
         clear = judged(case, replaced(case.evidence, place, Clear(300)))
@@ -287,7 +287,7 @@ def test_a_suspended_list_adds_no_points_and_keeps_its_forgiveness(case):
 
 
 @given(cases())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 def test_lists_on_observation_change_nothing_that_is_decided(case):
     verdict = judged(case, case.evidence)
     kept = [place for place, model in enumerate(case.models) if not model.observe]
@@ -302,7 +302,7 @@ def test_lists_on_observation_change_nothing_that_is_decided(case):
 
 
 @given(cases())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 def test_what_is_shown_is_what_was_counted(case):
     """The contributions are the rules that were met; without the caps they add up to the score."""
     verdict = judged(case, case.evidence)
@@ -319,7 +319,7 @@ def test_what_is_shown_is_what_was_counted(case):
 
 
 @given(cases() | cases(most=3, highest=12, accused=True))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 def test_decisive_are_those_accusers_without_whom_it_would_be_milder(case):
     verdict = judged(case, case.evidence)
     milder = tuple(

@@ -497,7 +497,7 @@ def test_where_no_process_can_be_started_it_is_tried_again(start):
         (other,) = set(daemon.workers()) - {worker_of(daemon, talk)}
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
         os.kill(other, signal.SIGKILL)
-        line = daemon.wait_for_log("no new process")
+        line = daemon.wait_for_log("no process could be started")
         assert 'fault="Too many open files"' in line
         assert talk.end()[-1] == "continue"
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, before)

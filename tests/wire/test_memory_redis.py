@@ -362,6 +362,17 @@ def test_a_server_that_hangs_holds_nobody_up(start_server, connect, open_front, 
     assert answer in (DEFERRED, EARLY)
 
 
+def test_nothing_is_tried_twice(connect):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        engine = connect(f"redis://127.0.0.1:{mute.getsockname()[1]}", timeout=0.05)
+        with pytest.raises(Unavailable, match=r"[Tt]ime(out|d out)"):
+            ask(engine)
+        mute.setblocking(False)
+        mute.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            mute.accept()
+
+
 TROUBLES = [
     # what befalls it, what mends it, a part of the reason
     (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0"), "maxmemory"),
@@ -550,6 +561,9 @@ BAD = [
     ("redis://host:65536/0", USAGE),
     ("redis://user:hid/den@host/0", USAGE),
     ("redis://user:hid#den@host/0", USAGE),
+    ("redis://user:12/hidden@host/0", USAGE),
+    ("redis://user:12?hidden=1@host/0", USAGE),
+    ("redis://user:12#hidden@host/0", USAGE),
     ("redis://[::1/0", USAGE),
     ("redis://host/first", "/first: expected the number of a database after the host, such as /0"),
     ("redis://host/0?password=hidden", f"password: {OPTIONS}"),

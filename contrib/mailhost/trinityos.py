@@ -142,11 +142,10 @@ class TrinityHost:
         before = resolv.read_text()
         resolv.write_text(f"nameserver {RESOLVER}\noptions timeout:1 attempts:1\n")
         self._undo.callback(resolv.write_text, before)
-        for path in (Path("/var/lib/sendmail"), Path("/var/lib/dnsbl-milter")):
-            if not path.exists():
-                path.mkdir()
-                self._undo.callback(path.rmdir)
-            self._mount("-t", "tmpfs", "trinityos", path)
+        # All of it, for on the disk there may be no folder to lay something over.
+        self._mount("-t", "tmpfs", "trinityos", Path("/var/lib"))
+        for name in ("sendmail", "dnsbl-milter"):
+            (Path("/var/lib") / name).mkdir()
         Path("/run/sendmail/mta").mkdir(parents=True, exist_ok=True)
 
     def _mount(self, *arguments: str | Path) -> None:

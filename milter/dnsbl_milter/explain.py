@@ -3,7 +3,8 @@
 Floor 3: standard library only. Makes one plain document; `cli` shows it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dnsbl_milter import replies
@@ -13,6 +14,7 @@ from dnsbl_milter.resolver import Inquiry, Resolver
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
 from dnsbl_policy.answers import PENDING, Answer, Clear, Listed, Unknown, dotted
+from dnsbl_policy.health import rfc_entry
 from dnsbl_policy.lists import Client, DnsList
 from dnsbl_policy.proof import Proof
 from dnsbl_policy.scoring import Verdict, exempted
@@ -28,12 +30,9 @@ def explain(
     """
     policy = configuration.policy
     panel = policy.panel(client.version)
-    resolver = Resolver(
-        configuration.nameservers,
-        panel.lists,
-        deadline=configuration.settings.dns.deadline,
-        retry=configuration.settings.dns.retry,
-    )
+    if client.version == 6:
+        panel = replace(panel, lists=_answering(configuration, panel.lists))
+    resolver = _resolver(configuration, panel.lists)
     inquiry = resolver.ask(client, [PENDING] * len(panel.lists))
     inquiry.wait(lambda _: False)
     prover = Prover(resolver, client.version) if configuration.settings.health.proof else None
@@ -71,6 +70,25 @@ def _met(decided: Verdict, configuration: Configuration) -> dict[str, Any]:
         "headers": _headers(decided, configuration),
         "quarantine": replies.quarantine_reason(decided) if decided.action is Action.QUARANTINE else None,
     }
+
+
+def _resolver(configuration: Configuration, lists: Sequence[DnsList]) -> Resolver:
+    dns = configuration.settings.dns
+    return Resolver(configuration.nameservers, lists, deadline=dns.deadline, retry=dns.retry)
+
+
+def _answering(configuration: Configuration, lists: Sequence[DnsList]) -> tuple[DnsList, ...]:
+    """Return the lists without those of which it is unknown whether they serve IPv6, and whose test entry says nothing."""
+    inquiry = _resolver(configuration, lists).ask(
+        rfc_entry(6, 2), [Clear(0) if one.ipv6 is not None else PENDING for one in lists]
+    )
+    inquiry.wait(lambda _: False)
+    inquiry.close()
+    return tuple(
+        one
+        for one, answer in zip(lists, inquiry.evidence, strict=True)
+        if one.ipv6 is not None or isinstance(answer, Listed)
+    )
 
 
 def _rows(

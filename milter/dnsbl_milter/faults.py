@@ -15,7 +15,6 @@ _KINDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
-    "finite_number": "a number",
     "bool_type": "true or false",
     "list_type": "a list in [ ]",
     "dict_type": "a table",

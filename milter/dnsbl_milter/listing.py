@@ -16,6 +16,9 @@ from dnsbl_policy.points import hundredths
 UNUSABLE = "unusable.invalid"
 """Stands in for a zone that cannot be used, so that the rest of the list is still checked."""
 
+_WIDTHS: dict[str, int] = {Scope.NET24: 2, Scope.ASN: 4}
+"""By how much less a listing weighs that is about the sender's whole network; about itself, it is 1."""
+
 _KEY = "{key}"
 _LONGEST_KEY = 63
 _MOST_BYTES = 4096
@@ -147,16 +150,24 @@ def _with_key(section: ListSection, place: _Place) -> str:
 def _rules(section: ListSection, entry: KnownList | None) -> tuple[Rule, ...]:
     if section.weight is None and not section.codes and entry:
         if entry.weight is not None:
-            return (Rule(entry.weight),)
-        return tuple(Rule(code.weight, parse_pattern(code.match), code.label) for code in entry.codes)
+            return (Rule(_lowered(entry.weight, section, entry)),)
+        return tuple(
+            Rule(_lowered(code.weight, section, entry), parse_pattern(code.match), code.label) for code in entry.codes
+        )
     bare = () if section.weight is None else (Rule(hundredths(section.weight)),)
     return bare + tuple(
         Rule(hundredths(code.weight), parse_pattern(code.match), code.label or "") for code in section.codes
     )
 
 
+def _lowered(weight: int, section: ListSection, entry: KnownList) -> int:
+    """Return a suggested weight, less where the administrator knows a listing to be about more than the catalog says."""
+    wide, known = _WIDTHS.get(section.scope or "", 1), _WIDTHS.get(entry.scope, 1)
+    return weight if wide <= known else int(weight * known / wide)
+
+
 def _list(section: ListSection, name: str, zone: str, rules: tuple[Rule, ...], entry: KnownList | None) -> DnsList:
-    known4, known6 = (entry.ipv4, entry.ipv6) if entry else (True, False)
+    known4, known6 = (entry.ipv4, entry.ipv6) if entry else (True, None)
     return DnsList(
         name=name,
         zone=zone,

@@ -210,11 +210,20 @@ def render(folder: Path, gauges: Sequence[Gauge], accept: str) -> tuple[bytes, s
 
 def totals(folder: Path) -> dict[tuple[str, Labels], float]:
     """Return every counter by its name without prefix and its label values, added up over all workers."""
-    scrape = _Scrape(folder, ())
+    return _samples(_Scrape(folder, ()).collect())
+
+
+def counters(folder: Path) -> dict[tuple[str, Labels], float]:
+    """Return the same without the histograms, which lie in other files: in less than half of the time."""
+    files = [str(file) for file in folder.glob("counter_*.db")]
+    return _samples(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]  # untyped there
+
+
+def _samples(families: Iterable[Metric]) -> dict[tuple[str, Labels], float]:
     return {
         (sample.name.removeprefix("dnsbl_"), tuple(sample.labels.values())): sample.value
-        for metric in scrape.collect()
-        for sample in metric.samples
+        for family in families
+        for sample in family.samples
     }
 
 

@@ -20,11 +20,16 @@ from dnsbl_milter.configuration import Configuration, shown_settings
 from dnsbl_milter.effective import as_toml
 from dnsbl_milter.metrics import Gauge
 from dnsbl_milter.pauses import Pauses
+from dnsbl_milter.prober import Prober
+from dnsbl_milter.standing import FAMILIES, Standing
 from dnsbl_milter.today import Today
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
+from dnsbl_policy.health import Fault, State
 from dnsbl_policy.lists import DnsList
 from dnsbl_policy.points import written
+
+_KINDS = {State.OK: "good", State.SUSPECT: "warn", State.SUSPENDED: "bad", State.PROBATION: "warn"}
 
 PATIENCE_SECONDS = 10
 """For a reader to send its request and take its answer."""
@@ -37,10 +42,18 @@ Page = Callable[[str], tuple[HTTPStatus, str, bytes]]
 
 
 def serve(
-    configuration: Configuration, web: socket.socket | None, board: Board, folder: Path, control: int, signs: int
+    configuration: Configuration,
+    web: socket.socket | None,
+    board: Board,
+    standing: Standing,
+    folder: Path,
+    control: int,
+    signs: int,
 ) -> NoReturn:
     """Serve until the supervisor says otherwise, or is gone."""
-    watch = Watch(configuration, board, folder)
+    watch = Watch(configuration, board, standing, folder)
+    if configuration.settings.health.enabled:
+        Prober(configuration, standing, folder).start()
     server = _Server(web, watch) if web is not None else None
     if server is not None:
         threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), name="web", daemon=True).start()
@@ -58,9 +71,10 @@ def serve(
 class Watch:
     """What the monitor knows, and shows."""
 
-    def __init__(self, configuration: Configuration, board: Board, folder: Path) -> None:
+    def __init__(self, configuration: Configuration, board: Board, standing: Standing, folder: Path) -> None:
         self._configuration = configuration
         self._board = board
+        self._standing = standing
         self._folder = folder
         self._pauses = Pauses(pauses.file())
         self._paused: frozenset[str] = frozenset()
@@ -107,6 +121,31 @@ class Watch:
                 (),
                 [((), board[Fact.RELOADED_AT])],
             ),
+            Gauge(
+                "list_state",
+                "What is thought of each list: 1 for its state.",
+                ("list", "family", "state"),
+                [
+                    ((name, family, str(state)), float(state is current))
+                    for name, family, current in self._list_states()
+                    for state in State
+                ],
+            ),
+            Gauge(
+                "resolver_fault",
+                "What is wrong with the resolver: 1 for what is.",
+                ("fault",),
+                [((str(fault),), float(fault is self._standing.fault)) for fault in Fault],
+            ),
+        ]
+
+    def _list_states(self) -> list[tuple[str, str, State]]:
+        """Return the state of each list for each family that it serves, or may come to serve."""
+        return [
+            (one.name, family, self._standing.record(place, version).state)
+            for place, one in enumerate(self._standing.lists)
+            for version, family in FAMILIES.items()
+            if one.may_serve(version)
         ]
 
     def _status(self, _accept: str) -> tuple[HTTPStatus, str, bytes]:
@@ -156,7 +195,10 @@ class Watch:
         )
 
     def _states(self, one: DnsList) -> list[page.Mood]:
-        return [page.Mood("paused", "warn")] if one.name in self._pauses.names() else [page.Mood("ok", "good")]
+        states = {family: state for name, family, state in self._list_states() if name == one.name}
+        unusual = [page.Mood(f"{state} {family}", _KINDS[state]) for family, state in states.items() if state is not State.OK]
+        paused = [page.Mood("paused", "warn")] if one.name in self._pauses.names() else []
+        return paused + unusual or [page.Mood("ok", "good")]
 
     def _metrics(self, accept: str) -> tuple[HTTPStatus, str, bytes]:
         text, content_type = metrics.render(self._folder, self.gauges(), accept)
@@ -168,6 +210,13 @@ class Watch:
             "status": "ok" if serving else "no worker serves",
             "workers": {"serving": serving, "draining": int(self._board[Fact.DRAINING])},
             "reload_successful": bool(self._board[Fact.RELOAD_SUCCESSFUL]),
+            # No reason for another status: mail flows without them.
+            "lists": {
+                f"{name} {family}": str(state)
+                for name, family, state in self._list_states()
+                if state is not State.OK
+            },
+            "resolver": self._standing.fault and str(self._standing.fault),
         }
         status = HTTPStatus.OK if serving else HTTPStatus.SERVICE_UNAVAILABLE
         return status, "application/json", json.dumps(document).encode()

@@ -4,10 +4,12 @@ Floor 2: the home of dnspython, which reads what `wire` hands over and asks over
 """
 
 import socket
+import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.query
@@ -15,11 +17,26 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 import dns.rrset
+from dns.rdtypes.ANY.RRSIG import RRSIG
+from dns.rdtypes.ANY.TXT import TXT
 
 from dnsbl_milter.wire import NOERROR, NXDOMAIN, REFUSED, Reply
 
 _SO_TIMESTAMPNS = 35
 """Linux's option for the kernel's moment of receipt; Python has no name for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """How a nameserver answered: not what a list says, but what the nameserver itself is like."""
+
+    rcode: int
+    answered: bool
+    authentic: bool
+    """It has validated the answer."""
+    signed: list[tuple[int, int]]
+    """Since when and until when the signatures are good, in seconds since the epoch."""
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +69,42 @@ class Nameserver:
         except (dns.exception.DNSException, OSError, EOFError):
             return None
         return _reading(reply)
+
+    def ask(self, name: str, kind: str, seconds: float, *, tcp: bool = False, unchecked: bool = False) -> "Spoken | None":
+        """Ask one question the long way, with DNSSEC's flags; None if nothing readable comes within `seconds`.
+
+        `unchecked` asks the nameserver not to validate.
+        """
+        asked = dns.message.make_query(name, kind, want_dnssec=True, flags=dns.flags.RD | dns.flags.AD)
+        if unchecked:
+            asked.flags |= dns.flags.CD
+        begin = time.monotonic()
+        try:
+            if tcp:
+                reply = dns.query.tcp(asked, str(self.address), timeout=seconds, port=self.port)
+            else:
+                reply, _ = dns.query.udp_with_fallback(asked, str(self.address), timeout=seconds, port=self.port)
+        except (dns.exception.DNSException, OSError, EOFError):
+            return None
+        signatures = [record for records in reply.answer for record in records if isinstance(record, RRSIG)]
+        return Spoken(
+            rcode=int(reply.rcode()),
+            answered=bool(reply.answer),
+            authentic=bool(reply.flags & dns.flags.AD),
+            signed=[(record.inception, record.expiration) for record in signatures],
+            seconds=time.monotonic() - begin,
+        )
+
+    def ask_text(self, name: str, seconds: float) -> str:
+        """Return the text that a list holds under an absolute name, the reason of a listing; empty if there is none."""
+        try:
+            asked = dns.message.make_query(name, dns.rdatatype.TXT)
+            reply, _ = dns.query.udp_with_fallback(asked, str(self.address), timeout=seconds, port=self.port)
+            found = reply.resolve_chaining().answer if isinstance(reply, dns.message.QueryMessage) else None
+        except (dns.exception.DNSException, OSError, EOFError):
+            return ""
+        texts = [b"".join(record.strings) for record in found or () if isinstance(record, TXT)]
+        return " ".join(text.decode("utf-8", "replace") for text in sorted(texts))
 
 
 def keep_stamping() -> socket.socket:

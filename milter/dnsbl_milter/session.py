@@ -23,6 +23,7 @@ from dnsbl_milter.metrics import Metrics
 from dnsbl_milter.pauses import EVERYTHING, Pauses
 from dnsbl_milter.prover import Prover, judge
 from dnsbl_milter.resolver import Inquiry, Resolver
+from dnsbl_milter.standing import Standing
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
 from dnsbl_policy.greylist import Recollection
@@ -49,6 +50,7 @@ class House:
     resolvers: dict[int, Resolver]
     provers: dict[int, Prover]
     """Empty where a drop needs no proof."""
+    standing: Standing
     cache: Cache
     metrics: Metrics
     memory: Memory | None
@@ -212,6 +214,7 @@ class Session:
     def _ask(self, client: Client) -> None:
         resolver = self._house.resolvers[client.version]
         known = self._house.cache.recall(client, len(resolver.lists))
+        self._house.standing.withhold(client.version, known)
         self._inquiry = resolver.ask(client, known)
         self._cached = not self._inquiry.pending
         self._house.metrics.cached(self._cached)

@@ -24,6 +24,7 @@ from dnsbl_milter.configuration import Configuration, load, shown_settings
 from dnsbl_milter.effective import differences
 from dnsbl_milter.listen import ListenError, adopt_socket, open_socket, open_web_socket, remove_socket
 from dnsbl_milter.settings import Invalid
+from dnsbl_milter.standing import Standing
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
@@ -52,6 +53,7 @@ class _Generation:
     """A configuration, and the processes that serve it."""
 
     configuration: Configuration
+    standing: Standing
     workers: list[_Place]
     monitors: list[_Place]
     kill_at: float | None = None
@@ -109,7 +111,7 @@ class Supervisor:
         self._sockets = sockets
         self._board: Board = facts()
         self._metrics = metrics.make_folder()
-        self._current = self._generation(configuration)
+        self._current = self._generation(configuration, None)
         self._candidate: _Generation | None = None
         self._old: list[_Generation] = []
         self._reload_again = False
@@ -147,16 +149,19 @@ class Supervisor:
         log.info("stopped", pid=os.getpid())
         return 0
 
-    def _generation(self, configuration: Configuration) -> _Generation:
+    def _generation(self, configuration: Configuration, before: Standing | None) -> _Generation:
+        # Without a prober nobody would ever lift what was found out before.
+        standing = Standing(configuration.policy.lists, before if configuration.settings.health.enabled else None)
+
         def work(number: int) -> child.Task:
-            return partial(_work, configuration, self._sockets.milter, number)
+            return partial(_work, configuration, self._sockets.milter, standing, number)
 
         def watch(number: int) -> child.Task:
-            return partial(monitor.serve, configuration, self._sockets.web, self._board, self._metrics)
+            return partial(monitor.serve, configuration, self._sockets.web, self._board, standing, self._metrics)
 
         count = configuration.settings.milter.workers
-        watched = self._sockets.web is not None
-        return _Generation(configuration, [_Place(work) for _ in range(count)], [_Place(watch)] * watched)
+        watched = self._sockets.web is not None or configuration.settings.health.enabled
+        return _Generation(configuration, standing, [_Place(work) for _ in range(count)], [_Place(watch)] * watched)
 
     def _generations(self) -> list[_Generation]:
         running = [] if self._stopping else [self._current]
@@ -269,7 +274,7 @@ class Supervisor:
                 log.error("reload refused", fault=f"{place}: {what}")
             self._reloaded(successful=False)
             return
-        self._candidate = self._generation(configuration)
+        self._candidate = self._generation(configuration, self._current.standing)
 
     def _check_sockets(self, configuration: Configuration) -> None:
         before, after = self._current.configuration.settings, configuration.settings
@@ -380,9 +385,11 @@ class Supervisor:
             log.warning("configuration", warning=warning)
 
 
-def _work(configuration: Configuration, listening: socket.socket, number: int, control: int, signs: int) -> NoReturn:
+def _work(
+    configuration: Configuration, listening: socket.socket, standing: Standing, number: int, control: int, signs: int
+) -> NoReturn:
     metrics.share_as(number)
-    worker.serve(configuration, listening, control, signs)
+    worker.serve(configuration, listening, standing, control, signs)
 
 
 def _noted(_number: int, _frame: object) -> None:

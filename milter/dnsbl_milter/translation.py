@@ -19,6 +19,10 @@ GENTLE = TAG
 """The gentle weight of a list that the catalog does not know, or whose codes the .mc chose: it tags by itself."""
 
 
+ALONE = 550
+"""The most that one operator adds: a list of several data sets may be right twice, and still does not delay alone."""
+
+
 @dataclass(slots=True)
 class AskedList:
     """A zone that is carried over, with the lines that asked it: a zone is asked once."""
@@ -39,6 +43,11 @@ class AskedList:
     @property
     def most(self) -> int:
         """Return the most that it adds in a gentle configuration."""
+        return min(self.total, ALONE)
+
+    @property
+    def total(self) -> int:
+        """Return what all of its weights against senders come to, without a cap."""
         if self.known is None:
             return GENTLE
         weights = [code.weight for code in self.known.codes] or [self.known.weight or 0]
@@ -131,7 +140,7 @@ def _caps(lists: Sequence[AskedList]) -> dict[str, int]:
     caps: dict[str, int] = {}
     for each in lists:
         fellows = [other for other in lists if other.operator == each.operator]
-        if each.most and (len(fellows) > 1 or each.patterns > 1):
+        if each.most and (len(fellows) > 1 or each.patterns > 1 or each.total > ALONE):
             caps[each.operator] = max(other.most for other in fellows)
     return caps
 

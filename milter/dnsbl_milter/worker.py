@@ -36,6 +36,7 @@ from dnsbl_milter.pauses import file as pauses_file
 from dnsbl_milter.prover import Prover
 from dnsbl_milter.resolver import Resolver
 from dnsbl_milter.session import ACTIONS, House, Session
+from dnsbl_milter.standing import Standing
 
 NAME = "dnsbl-milter"
 
@@ -48,14 +49,16 @@ QUIET_SECONDS = 1.0
 without this much quiet breaks it (20 of 20 tries broken without, none with)."""
 
 
-def serve(configuration: Configuration, listening: socket.socket, control: int, signs: int) -> NoReturn:
+def serve(
+    configuration: Configuration, listening: socket.socket, standing: Standing, control: int, signs: int
+) -> NoReturn:
     """Serve sessions until told to drain by `control`; the first sign of life on `signs` is that serving begins."""
     # libmilter's own thread must be the only one that these reach: before the first thread, or the process dies unclean.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGTERM, signal.SIGINT))
     # It only interrupts what the main thread waits for in C; there the handler itself never runs.
     signal.signal(signal.SIGUSR1, lambda *_: None)
     sys.excepthook = _unreadable
-    sessions = _Sessions(open_house(configuration))
+    sessions = _Sessions(open_house(configuration, standing))
     sessions.register()
     descriptor = _take_over(listening)
     threading.Thread(target=_obey, args=(control, signs, descriptor, sessions, threading.get_ident()), name="control", daemon=True).start()
@@ -66,8 +69,8 @@ def serve(configuration: Configuration, listening: socket.socket, control: int, 
     os._exit(1)
 
 
-def open_house(configuration: Configuration) -> House:
-    """Put together what the sessions of one process share."""
+def open_house(configuration: Configuration, standing: Standing | None = None) -> House:
+    """Put together what the sessions of one process share; without a standing every list is simply asked."""
     settings, policy = configuration.settings, configuration.policy
     panels = {version: policy.panel(version) for version in (4, 6)}
     resolvers = {
@@ -82,6 +85,7 @@ def open_house(configuration: Configuration) -> House:
         panels=panels,
         resolvers=resolvers,
         provers={version: Prover(each, version) for version, each in resolvers.items() if settings.health.proof},
+        standing=standing or Standing(policy.lists),
         cache=Cache(settings.cache.clients, lives, time.monotonic),
         metrics=Metrics(policy.lists),
         memory=open_memory(settings.memory) if settings.memory.url else None,

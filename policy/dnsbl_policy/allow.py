@@ -34,6 +34,10 @@ def parse_network(text: str) -> IPv4Network | IPv6Network:
         except ValueError:
             raise ValueError("expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32") from None
         raise ValueError(f"has bits set beyond its prefix; did you mean {wide}?") from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:
+        # Clients in this dress are folded to IPv4 too, so the network as written would never match.
+        return IPv4Network((mapped, network.prefixlen - 96))
     return network
 
 
@@ -47,10 +51,11 @@ def parse_host(text: str) -> str:
 
 def parse_recipient(text: str) -> str:
     """Read a recipient: `user@domain`, `user@` at any domain, or `@domain`. Raises ValueError."""
-    local, at, domain = text.strip().rpartition("@")
-    if not at or not (local or domain) or any(character.isspace() for character in text.strip()):
+    bare = text.strip().removeprefix("<").removesuffix(">")
+    local, at, domain = bare.rpartition("@")
+    if not at or not (local or domain) or any(character.isspace() for character in bare):
         raise ValueError("expected user@domain, user@ (at any domain) or @domain (every user)")
-    return text.strip().lower()
+    return bare.lower()
 
 
 def parse_entry(text: str) -> IPv4Network | IPv6Network | str:

@@ -58,7 +58,8 @@ class DnsList:
     group: str | None = None
     observe: bool = False
     ipv4: bool = True
-    ipv6: bool = True
+    ipv6: bool | None = True
+    """None: it is asked about IPv6 clients once its test entry for them has answered."""
     timeout: float | None = None
     """Seconds after which this list is given up, if sooner than the deadline for all."""
     url: str = ""
@@ -74,9 +75,9 @@ class DnsList:
         """Return the least that one answer could add, zero or below."""
         return sum(rule.weight for rule in self.rules if rule.weight < 0)
 
-    def serves(self, client: Client) -> bool:
-        """Tell whether the list is asked about clients of this family."""
-        return self.ipv4 if client.version == 4 else self.ipv6
+    def may_serve(self, version: int) -> bool:
+        """Tell whether the list is asked about clients of this IP version, or may be found to answer for them."""
+        return self.ipv4 if version == 4 else self.ipv6 is not False
 
     def hear(self, answer: Answer) -> Answer:
         """Take the list's own sense of an answer: one that speaks for senders and is over quota has not spoken.

@@ -117,8 +117,8 @@ class Policy:
     enforce: bool = True
 
     def panel(self, version: int) -> "Panel":
-        """Return the lists that are asked about clients of IP version 4 or 6."""
-        return Panel(tuple(one for one in self.lists if (one.ipv4 if version == 4 else one.ipv6)), self.tiers, self.caps)
+        """Return the lists that are asked, or may come to be asked, about clients of IP version 4 or 6."""
+        return Panel(tuple(one for one in self.lists if one.may_serve(version)), self.tiers, self.caps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,9 @@ def generate(folder: Path) -> Generate:
 
 
 def as_nobody(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    argv = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", SCRIPT, *arguments]
+    # A copy, for nobody may not be allowed to look into the checkout.
+    script = shutil.copy(SCRIPT, FOLDER.with_name("generate-cf"))
+    argv = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", script, *arguments]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 

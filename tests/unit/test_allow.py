@@ -133,6 +133,9 @@ def test_a_network_of_everybody_is_everybody_of_its_family(entry, client, exempt
 
 
 ENTRIES = [
+    ("::ffff:192.0.2.0/120", IPv4Network("192.0.2.0/24")),
+    ("::ffff:192.0.2.7", IPv4Network("192.0.2.7/32")),
+    ("<User@Example.org>", "user@example.org"),
     # entry, what it is
     ("192.0.2.1", IPv4Network("192.0.2.1/32")),
     ("192.0.2.0/24", IPv4Network("192.0.2.0/24")),

@@ -76,7 +76,9 @@ def test_every_pattern_is_well_formed_and_never_meets_an_error_code(known):
 
 @each_list
 def test_no_list_reaches_a_deferral_by_itself(known):
-    assert sum(weight for weight in weights(known) if weight > 0) < DEFER
+    assert max(weights(known)) < DEFER
+    if known.name != "zen":  # several lists with grounds of their own
+        assert sum(weight for weight in weights(known) if weight > 0) < DEFER
     assert sum(weight for weight in weights(known) if weight < 0) > -DEFER
 
 
@@ -123,13 +125,13 @@ def test_no_zone_is_dead_and_usable(grave):
 @pytest.mark.parametrize(
     ("zone", "answers", "expected"),
     [
-        ("zen.spamhaus.org", ["127.0.0.2"], 300),
-        ("zen.spamhaus.org", ["127.0.0.2", "127.0.0.9"], 325),
-        ("zen.spamhaus.org", ["127.0.0.3"], 300),
-        ("zen.spamhaus.org", ["127.0.0.4"], 325),
-        ("zen.spamhaus.org", ["127.0.0.11"], 225),
-        ("zen.spamhaus.org", ["127.0.0.4", "127.0.0.10"], 350),
-        ("zen.spamhaus.org", ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.9", "127.0.0.10"], 575),
+        ("zen.spamhaus.org", ["127.0.0.2"], 350),
+        ("zen.spamhaus.org", ["127.0.0.2", "127.0.0.9"], 450),
+        ("zen.spamhaus.org", ["127.0.0.3"], 350),
+        ("zen.spamhaus.org", ["127.0.0.4"], 350),
+        ("zen.spamhaus.org", ["127.0.0.11"], 200),
+        ("zen.spamhaus.org", ["127.0.0.4", "127.0.0.10"], 550),
+        ("zen.spamhaus.org", ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.9", "127.0.0.10"], 1350),
         ("zen.spamhaus.org", ["127.0.0.8"], 0),
         ("zen.spamhaus.org", ["127.255.255.254"], 0),
         ("list.dnswl.org", ["127.0.5.0"], 0),

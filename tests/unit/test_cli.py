@@ -197,7 +197,7 @@ def test_without_a_file_the_packaged_policy_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(configuration_module, "DEFAULT_PATH", tmp_path / "none.toml")
     monkeypatch.setattr(configuration_module, "system_nameservers", lambda: (Nameserver(ip_address("192.0.2.53")),))
     packaged = f"the packaged default policy ({tmp_path}/none.toml does not exist)"
-    assert run("config", "check").stdout == f"{packaged}: fine, lists: 4\n"
+    assert run("config", "check").stdout == f"{packaged}: fine, lists: 9\n"
     assert run("config", "show").stdout.startswith(f"# {packaged}\n")
 
 
@@ -239,7 +239,9 @@ def test_json_is_one_document_and_nothing_else(tmp_path, file, names, command):
         # What is not there cannot be shown, and the reason is no document.
         assert result.stderr
         return
-    assert (result.exit_code, result.stderr) == (0, "")
+    # A doctor may well find something in a configuration that nobody serves.
+    assert result.exit_code == 0 or names == ("doctor",)
+    assert result.stderr == ""
     assert json.loads(result.stdout)
     assert result.stdout.isascii()
     assert result.stdout.endswith("\n")

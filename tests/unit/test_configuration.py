@@ -420,6 +420,20 @@ def test_lists_that_do_not_go_together(text, messages):
     assert faults(text) == messages
 
 
+def test_keys_that_dns_cannot_tell_apart_make_one_zone(tmp_path):
+    for key in ("abc", "ABC", "other"):
+        (tmp_path / key).write_text(key)
+    lists = "".join(
+        f"[[list]]\nname = '{name}'\nzone = '{{key}}.bl.example.net'\nweight = 1\nkey_file = '{tmp_path}/{key}'\n"
+        for name, key in (("one", "abc"), ("two", "other"), ("three", "ABC"))
+    )
+    assert faults(lists) == ["list[2].zone (list 'three'): list[0] asks it already; put both under one list's codes"]
+
+
+def test_equal_bounds_are_in_order():
+    assert loaded("[cache]\nmin_ttl = 90\nmax_ttl = 90\n[memory]\ndelay = 1\nwindow = 2\n").settings.cache.min_ttl == 90
+
+
 def test_the_same_zone_may_stand_by_switched_off():
     assert one_list(LIST + "weight = 1\n" + LIST.replace('"one"', '"two"') + "weight = 2\nenabled = false\n").name == "one"
 
@@ -774,7 +788,7 @@ def test_the_contracts_example_becomes_exactly_its_policy(tmp_path, text):
     assert (dnswl.name, dnswl.zone) == ("dnswl", "list.dnswl.org")
     assert dnswl.rules == (rule(-400, "127.0.[0..255].[1..3]", "trusted"),)
     assert (new.name, new.zone, new.rules, new.observe) == ("new-list", "bl.example.net", (rule(300),), True)
-    assert (new.ipv4, new.ipv6, new.url) == (True, False, "")
+    assert (new.ipv4, new.ipv6, new.url) == (True, None, "")
 
     assert policy.caps == {"spamhaus": 700}
     assert policy.tiers.thresholds == ((300, Action.TAG), (600, Action.DEFER), (800, Action.QUARANTINE))
@@ -888,7 +902,7 @@ def test_defaults(monkeypatch):
     assert (settings.health.interval, settings.health.proof, settings.health.enabled) == (300, True, True)
     assert settings.groups == {}
     one = one_list(LIST + "weight = 4.35\n")
-    assert one == DnsList("one", "bl.example.net", (rule(435),), None, observe=False, ipv4=True, ipv6=False, timeout=None, url="")
+    assert one == DnsList("one", "bl.example.net", (rule(435),), None, observe=False, ipv4=True, ipv6=None, timeout=None, url="")
 
 
 @pytest.mark.parametrize(("processors", "workers"), [(1, 1), (3, 3), (4, 4), (5, 4), (None, 1)])
@@ -938,6 +952,28 @@ def test_a_dead_zone_is_refused_and_so_is_what_lies_below(grave):
             "remove the list, or set allow_dead = true"
         )
         assert one_list(f"[[list]]\nzone = '{zone}'\nweight = 1\nallow_dead = true\n").zone == zone
+
+
+@pytest.mark.parametrize(("zone", "scope", "weights"), [
+    ("psbl.surriel.com", "ip", [250]),
+    ("psbl.surriel.com", "dynamic", [250]),
+    ("psbl.surriel.com", "net24", [125]),
+    ("psbl.surriel.com", "asn", [62]),
+    ("dnsbl-2.uceprotect.net", "ip", [75]),
+    ("dnsbl-2.uceprotect.net", "net24", [75]),
+    ("dnsbl-2.uceprotect.net", "asn", [37]),
+    ("dnsbl-3.uceprotect.net", "net24", [25]),
+    ("bl.blocklist.de", "net24", [75]),
+    ("wl.mailspike.net", "net24", [-25, -50, -100]),
+])  # fmt: skip
+def test_a_list_that_is_about_more_than_the_sender_weighs_less(zone, scope, weights):
+    one = one_list(f"[[list]]\nzone = '{zone}'\nscope = '{scope}'\n")
+    assert [each.weight for each in one.rules] == weights
+
+
+def test_what_is_weighed_by_hand_is_not_lowered():
+    assert one_list("[[list]]\nzone = 'psbl.surriel.com'\nscope = 'asn'\nweight = 2\n").rules == (rule(200),)
+    assert one_list("[[list]]\nzone = 'bl.example.net'\nscope = 'asn'\nweight = 2\n").rules == (rule(200),)
 
 
 def test_what_the_file_says_goes_before_the_catalog():

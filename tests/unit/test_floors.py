@@ -16,23 +16,23 @@ ROOT = Path(__file__).parents[2]
 FLOORS = [
     # floor, package, modules; from the ground up, and what stands on a later floor may not be imported
     ("0", "dnsbl_policy", "actions answers codes lists points"),
-    ("1", "dnsbl_policy", "allow catalog greylist proof relevance scoring"),
-    ("2", "dnsbl_milter", "access board breaker cache configuration effective faults listen listing log mc metrics nameserver"),
-    ("2", "dnsbl_milter", "notify page pauses prover replies resolver settings today wire"),
+    ("1", "dnsbl_policy", "allow catalog greylist health proof relevance scoring"),
+    ("2", "dnsbl_milter", "access board breaker cache cf configuration effective faults listen listing log mc metrics nameserver"),
+    ("2", "dnsbl_milter", "notify page pauses probe prober prover replies resolver settings standing today wire"),
     ("2", "dnsbl_milter", "memory memory_engine memory_file memory_redis memory_sqlite"),
-    ("3", "dnsbl_milter", "asked explain importing session translation"),
+    ("3", "dnsbl_milter", "asked diagnosis explain importing session survey translation"),
     ("3, above its sessions", "dnsbl_milter", "worker"),
     ("4", "dnsbl_milter", "child monitor"),
     ("4, above its children", "dnsbl_milter", "supervisor"),
-    ("5", "dnsbl_milter", "__main__ cli cli.common cli.config cli.explain cli.imports cli.memory cli.pauses cli.run"),
+    ("5", "dnsbl_milter", "__main__ cli cli.common cli.config cli.doctor cli.explain cli.imports cli.lists cli.memory cli.pauses cli.run"),
 ]
 
 HOMES = {
     # library: the modules that may know it; sqlite3 counts as one, though Python brings it
     "Milter": "dnsbl_milter.session dnsbl_milter.worker",
     "cachetools": "dnsbl_milter.cache",
-    "click": "dnsbl_milter.cli dnsbl_milter.cli.common dnsbl_milter.cli.config dnsbl_milter.cli.explain"
-    " dnsbl_milter.cli.imports dnsbl_milter.cli.memory dnsbl_milter.cli.pauses dnsbl_milter.cli.run",
+    "click": "dnsbl_milter.cli dnsbl_milter.cli.common dnsbl_milter.cli.config dnsbl_milter.cli.doctor dnsbl_milter.cli.explain"
+    " dnsbl_milter.cli.imports dnsbl_milter.cli.lists dnsbl_milter.cli.memory dnsbl_milter.cli.pauses dnsbl_milter.cli.run",
     "dns": "dnsbl_milter.nameserver",
     "prometheus_client": "dnsbl_milter.metrics",
     "pydantic": "dnsbl_milter.settings",
@@ -41,7 +41,7 @@ HOMES = {
     "sqlite3": "dnsbl_milter.memory_file dnsbl_milter.memory_sqlite",
 }
 
-PURE = frozenset({"collections", "dataclasses", "decimal", "enum", "functools", "ipaddress", "itertools", "re", "tomllib", "typing"})
+PURE = frozenset({"collections", "dataclasses", "decimal", "enum", "functools", "ipaddress", "itertools", "re", "statistics", "tomllib", "typing"})
 """All that the policy needs of Python: nothing that opens, sends, waits, logs, runs beside it, draws lots or tells the time."""
 
 IMPURE_CALLS = frozenset({"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"})

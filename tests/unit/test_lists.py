@@ -241,13 +241,14 @@ FAMILIES = [
     (True, True, "::ffff:192.0.2.1", True),
     (True, False, "::ffff:192.0.2.1", True),
     (False, True, "::ffff:192.0.2.1", False),
+    (True, None, "2001:db8::1", True),
 ]
 
 
 @pytest.mark.parametrize(("ipv4", "ipv6", "client", "asked"), FAMILIES)
 def test_a_list_serves_its_families(ipv4, ipv6, client, asked):
     one = DnsList("one", "bl.example.net", (rule(400),), ipv4=ipv4, ipv6=ipv6)
-    assert one.serves(parse_client(client)) is asked
+    assert one.may_serve(parse_client(client).version) is asked
 
 
 def test_the_look_up_page_names_the_client():

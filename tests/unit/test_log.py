@@ -6,11 +6,13 @@ import json
 import logging
 import os
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from dnsbl_milter import log
+from dnsbl_policy.actions import Action
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +136,8 @@ def pipe(monkeypatch):
     """Return a pipe whose writing end is stderr, and is full at 4096 bytes."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "w") as writer:
+    # The reader goes first in the end: whoever still waits for it then waits no more.
+    with os.fdopen(writing, "w") as writer, os.fdopen(reading, "rb", buffering=0) as reader:
         redirect(monkeypatch, writer)
         monkeypatch.setattr(log, "PATIENCE_SECONDS", 0.01)
         yield reader, writer
@@ -156,6 +159,22 @@ def test_lines_are_lost_and_counted_while_nobody_reads(pipe):
     assert reader.read(65536).decode() == f"log lines lost level=warning lines={20 - len(first)}\nafter\n"
     log.info("as before")
     assert reader.read(65536).decode() == "as before\n"
+
+
+def test_only_the_first_line_waits_for_a_reader(monkeypatch, pipe):
+    monkeypatch.setattr(log, "PATIENCE_SECONDS", 0.3)
+    log.start("logfmt", "info")
+    log.info("fills the pipe", filling="x" * 3000)
+    for least, most in (0.3, 2.0), (0.0, 0.25), (0.0, 0.25):
+        begin = time.monotonic()
+        log.info("does not fit", filling="x" * 3000)
+        assert least <= time.monotonic() - begin < most
+
+
+def test_an_enumeration_is_its_name(stderr):
+    log.start("json", "info")
+    log.info("decision", action=Action.TAG)
+    assert json.loads(stderr.getvalue())["action"] == "tag"
 
 
 def test_a_reader_that_is_gone_is_no_fault(monkeypatch, pipe):

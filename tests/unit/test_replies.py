@@ -99,6 +99,16 @@ def test_a_reply_is_never_longer_than_libmilter_takes(count, address):
         assert len(named.split(", ")) == count
 
 
+def test_every_length_of_an_address_leaves_room_for_what_fits():
+    names = [f"{number:03}{'x' * 61}" for number in range(60)]
+    contributions = [(name, "", 900) for name in names]
+    lengths = []
+    for length in range(130):
+        reply = refusal(verdict(*contributions), Action.REJECT, dict.fromkeys(names, "https://a.example/" + "x" * length))
+        lengths.append(len(reply.text))
+    assert max(lengths) == LONGEST
+
+
 def test_no_name_at_all_fits():
     reply = refusal(verdict(("n" * 64, "", 900)), Action.REJECT, {"n" * 64: "x" * 820})
     assert len(reply.text) <= LONGEST

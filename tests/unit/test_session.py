@@ -556,6 +556,30 @@ def test_reset_forgets_the_message():
     assert context.taken() == []
 
 
+def test_what_belongs_to_a_message_ends_with_it():
+    session, context = connected(score(3))
+    session.envfrom("<a@sender.example>")
+    session.envrcpt("<b@acme123.com>")
+    session.header("X-DNSBL-Score")
+    session.abort()
+    assert session.eom() == CONTINUE
+    assert context.taken() == []
+    session.envrcpt("<b@acme123.com>")
+    session.eom()
+    assert context.taken() != []
+    assert session.eom() == CONTINUE
+    assert context.taken() == []
+
+
+def test_an_exempt_recipients_message_tells_nothing_of_the_one_before():
+    session, context = connected(score(1, add_headers="always"))
+    for recipient, told in ("<b@acme123.com>", 2), ("<postmaster@acme123.com>", 0), ("<b@acme123.com>", 2):
+        session.envfrom("<a@sender.example>")
+        session.envrcpt(recipient)
+        session.eom()
+        assert len(context.taken()) == told
+
+
 def test_a_new_sender_begins_a_new_message_without_a_reset():
     session, _ = connected(score(5))
     session.envfrom("<a@sender.example>")

@@ -68,6 +68,8 @@ class Reply:
     ttl: int = 300
     negative_ttl: int | None = 60
     """The time to live, by its SOA, of a reply without codes; None leaves the SOA out."""
+    text: str = ""
+    """The reason, for who asks for TXT."""
     alias: str = ""
     """The name that the codes stand under; the name asked is an alias of it."""
     delay: float = 0.0
@@ -311,6 +313,8 @@ def _packet(question: Question, reply: Reply) -> bytes:
     name = asked.question[0].name
     if reply.truncated and not question.over_tcp:
         answer.flags |= dns.flags.TC
+    elif reply.text and question.kind == "TXT":
+        answer.answer.append(dns.rrset.from_text(name, reply.ttl, "IN", "TXT", f'"{reply.text}"'))
     elif reply.codes and question.kind == "A":
         if reply.alias:
             answer.answer.append(dns.rrset.from_text(name, reply.ttl, "IN", "CNAME", reply.alias))

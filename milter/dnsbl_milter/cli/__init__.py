@@ -8,8 +8,10 @@ import click
 
 from dnsbl_milter import __version__
 from dnsbl_milter.cli.config import config
+from dnsbl_milter.cli.doctor import doctor
 from dnsbl_milter.cli.explain import explain
 from dnsbl_milter.cli.imports import imports
+from dnsbl_milter.cli.lists import catalog, lists
 from dnsbl_milter.cli.memory import memory
 from dnsbl_milter.cli.pauses import pause, resume
 from dnsbl_milter.cli.run import run
@@ -26,5 +28,8 @@ main.add_command(pause)
 main.add_command(resume)
 main.add_command(config)
 main.add_command(explain)
+main.add_command(lists)
+main.add_command(catalog)
+main.add_command(doctor)
 main.add_command(memory)
 main.add_command(imports)

@@ -1,0 +1,266 @@
+"""The prober: asks every list now and then what it must and must not list, and publishes what is thought of it.
+
+Floor 2: standard library only. One thread of the monitor; a worker spends nothing on it. The rounds are spread over
+the interval, so that neither the lists nor the resolver see a burst; a failed proof brings a list's round forward.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dnsbl_milter import log, metrics
+from dnsbl_milter.configuration import Configuration
+from dnsbl_milter.probe import Examiner, Probe, Role, answers_for, evidence
+from dnsbl_milter.standing import FAMILIES, Standing
+from dnsbl_policy import health
+from dnsbl_policy.answers import Answer, Clear
+from dnsbl_policy.health import Fault, Live, Record, Round, Symptom
+
+THREADS = 8
+"""More than a list has questions for both families, so that they are asked at once."""
+JITTER = 0.1
+"""Of the interval, by which a round comes sooner or later, so that hosts that started together do not ask together."""
+FIRST_GAP = 0.1
+"""Seconds between the first rounds after the start, when nothing is known of any list."""
+_FAILED = ("timeout", "servfail", "refused", "invalid", "blocked")
+
+ADVICE = {
+    Fault.REWRITES: "it answers for names that do not exist; use a resolver of your own, such as unbound on this host",
+    Fault.REFUSED: "several operators refuse it; use a resolver of your own, and keys where lists need them",
+    Fault.DOWN: "no list answers by way of it; mail flows unjudged",
+}
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What the prober keeps about one list between rounds."""
+
+    due: float
+    rounds: dict[int, Round] = field(default_factory=dict)
+    """The latest of each family that the list serves."""
+    live: Live = field(default_factory=Live)
+    """Since the share of clients was last judged."""
+    judged: Live = field(default_factory=Live)
+    """What was judged last."""
+    rose: bool = False
+    deaf: bool = False
+    failed_proofs: int = 0
+
+
+class Prober:
+    """Watches the lists of one configuration."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        standing: Standing,
+        folder: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._configuration = configuration
+        self._standing = standing
+        self._folder = folder
+        self._clock = clock
+        self._interval = float(configuration.settings.health.interval)
+        self._poll = min(max(self._interval / 30, 0.2), 10.0)
+        self._lots = random.Random()  # noqa: S311  spreads rounds over time; guards nothing
+        dns = configuration.settings.dns
+        pool = ThreadPoolExecutor(THREADS, "probe")
+        self._examiner = Examiner(configuration.nameservers, dns.deadline, dns.retry, pool)
+        now = clock()
+        gap = min(FIRST_GAP, self._interval / max(len(standing.lists), 1))
+        self._lists = [_Watched(now + place * gap) for place in range(len(standing.lists))]
+        self._counted = self._read_counters()
+        self._repeats = Repeats()
+
+    def start(self) -> None:
+        """Watch from now on, in a thread of its own."""
+        threading.Thread(target=self._run, name="prober", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.turn()
+            except Exception:  # noqa: BLE001  the watch must go on, whatever a server or a file does; it is logged
+                log.error("prober failed", exc_info=True)
+            due = min((each.due for each in self._lists), default=self._clock() + self._poll)
+            time.sleep(min(max(due - self._clock(), 0.0), self._poll))
+
+    def turn(self) -> None:
+        """Take in what the workers have seen, and examine the lists whose turn it is."""
+        self._take_in()
+        for place, watched in enumerate(self._lists):
+            now = self._clock()
+            # A clock that was set back would leave a list unwatched for as long.
+            if watched.due <= now or watched.due > now + 2 * self._interval:
+                spread = self._interval * JITTER
+                # From the time it was due, so that what a round takes does not add up, unless that is long past; and set
+                # first, so that a round which fails is not begun anew at once.
+                following = min(max(watched.due, now - self._interval), now) + self._interval
+                watched.due = following + self._lots.uniform(-spread, spread)
+                self.examine(place)
+
+    def examine(self, place: int) -> None:
+        """Examine one list: ask it, judge it, publish the outcome."""
+        one, watched = self._standing.lists[place], self._lists[place]
+        controlling = self._examiner.executor.submit(self._examiner.control)
+        probes = self._examiner.probe([one])
+        control = controlling.result()
+        if any(each.role is not Role.LISTED and not isinstance(each.answer, Clear) for each in probes):
+            # The resolver may have begun to lie, or have come back to the truth, in between.
+            control += self._examiner.control()
+        self._judge_live(place)
+        found: dict[int, list[Probe]] = {}
+        for each in probes:
+            found.setdefault(each.version, []).append(each)
+        for version, asked in found.items():
+            seen = evidence(asked)
+            if not self._standing.serves(place, version):
+                if not answers_for(seen):
+                    continue
+                log.info("list answers", list=one.name, family=FAMILIES[version])
+                self._standing.discover(place, version)
+            watched.rounds[version] = replace(
+                seen, failed_proofs=watched.failed_proofs, rose=watched.rose, deaf=watched.deaf
+            )
+        watched.failed_proofs = 0
+        fault = self._judge_resolver(control)
+        rewritten = {code for answer in control if not isinstance(answer, Clear) for code in answer.codes}
+        for version, round_ in watched.rounds.items():
+            symptom = health.diagnose(round_, one.expect.listed, fault, rewritten)
+            unsure = watched.rose and symptom is None
+            before = self._standing.record(place, version)
+            after = health.step(before, symptom, health.is_clean(round_, fault) and not unsure, self._clock())
+            self._standing.publish(place, version, after, self._configuration.settings.cache.max_ttl)
+            if after.state is not before.state:
+                self._tell(place, version, before, after, found.get(version, ()))
+
+        if fault is not None or not all(self._standing.record(place, version).state.trusted for version in watched.rounds):
+            # What clients got while the resolver was at fault, or by sessions that outlast a suspension, says nothing.
+            watched.live, watched.rose, watched.deaf = Live(), False, False
+
+    def _judge_resolver(self, control: Iterable[Answer]) -> Fault | None:
+        rounds = [
+            (health.operator(one), round_)
+            for one, watched in zip(self._standing.lists, self._lists, strict=True)
+            for round_ in watched.rounds.values()
+        ]
+        fault, before = health.resolver_fault(control, rounds), self._standing.fault
+        if fault is not before:
+            self._standing.fault = fault
+            nameservers = ",".join(map(str, self._configuration.nameservers))
+            if fault is None:
+                log.info("resolver is fine again", nameservers=nameservers)
+            elif (missed := self._repeats.allow(("resolver", fault), self._clock())) is not None:
+                log.warning("resolver at fault", fault=fault, why=ADVICE[fault], nameservers=nameservers, repeated=missed)
+        return fault
+
+    def _tell(self, place: int, version: int, before: Record, after: Record, probes: Iterable[Probe]) -> None:
+        missed = self._repeats.allow((place, version, after.state), self._clock())
+        if missed is None:
+            return
+        one = self._standing.lists[place]
+        fields: dict[str, object] = {
+            "list": one.name,
+            "family": FAMILIES[version],
+            "from": before.state,
+            "to": after.state,
+            "why": after.symptom or before.symptom,
+            "says": "" if after.state.trusted else self._reason(place, after, probes),
+            "repeated": missed,
+        }
+        (log.info if after.state in (health.State.OK, health.State.PROBATION) else log.warning)("list", **fields)
+
+    def _reason(self, place: int, after: Record, probes: Iterable[Probe]) -> str:
+        """Return what the list says for itself, where it answers what it should not."""
+        one = self._standing.lists[place]
+        if after.symptom not in (Symptom.LISTS_THE_WORLD, Symptom.FAILED_PROOF, Symptom.REFUSES, Symptom.FOREIGN):
+            return ""
+        guilty = next((each.client for each in probes if each.role is not Role.LISTED), None)
+        if guilty is None:
+            return ""
+        return self._examiner.reason(one, self._configuration.zones.get(one.name, one.zone), guilty)
+
+    def _take_in(self) -> None:
+        """Take in what the workers have counted since the last time."""
+        counted = self._read_counters()
+        for place, (one, watched) in enumerate(zip(self._standing.lists, self._lists, strict=True)):
+            before, after = self._counted.get(one.name, _Counts()), counted.get(one.name, _Counts())
+            watched.live += after.live - before.live
+            failed = after.failed_proofs - before.failed_proofs
+            if failed > 0:
+                watched.failed_proofs += failed
+                if any(self._standing.record(place, version).state.trusted for version in watched.rounds):
+                    watched.due = min(watched.due, self._clock())
+        self._counted = counted
+
+    def _judge_live(self, place: int) -> None:
+        """Judge the share of clients that a list listed, once there are enough of them."""
+        watched, baseline = self._lists[place], self._standing.baseline(place)
+        live = watched.live
+        watched.deaf = health.is_deaf(live)
+        if live.asked < health.ENOUGH_CLIENTS:
+            return
+        others = [
+            (self._standing.baseline(other), self._lists[other].live + self._lists[other].judged)
+            for other in range(len(self._lists))
+            if other != place
+        ]
+        watched.rose = health.rose(baseline, live, others)
+        self._standing.keep_baseline(place, health.learned(baseline, live, watched.rose))
+        watched.judged, watched.live = live, Live()
+
+    def _read_counters(self) -> "dict[str, _Counts]":
+        return _counts(metrics.counters(self._folder))
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What all workers together have seen of one list."""
+
+    live: Live = field(default_factory=Live)
+    failed_proofs: int = 0
+
+
+def _counts(totals: Mapping[tuple[str, tuple[str, ...]], float]) -> dict[str, _Counts]:
+    asked: dict[str, int] = {}
+    listed: dict[str, int] = {}
+    failed: dict[str, int] = {}
+    proofs: dict[str, int] = {}
+    for (name, labels), value in totals.items():
+        if name == "lookups_total":
+            one, outcome = labels
+            asked[one] = asked.get(one, 0) + int(value)
+            if outcome == "listed":
+                listed[one] = int(value)
+            elif outcome in _FAILED:
+                failed[one] = failed.get(one, 0) + int(value)
+        elif name == "proofs_total" and labels[1] == "failed":
+            proofs[labels[0]] = int(value)
+    return {
+        one: _Counts(Live(count, listed.get(one, 0), failed.get(one, 0)), proofs.get(one, 0))
+        for one, count in asked.items()
+    }
+
+
+class Repeats:
+    """Keeps what is said over and over out of the log: of one thing, a few lines an hour."""
+
+    SECONDS = 3600.0
+    LINES = 4
+
+    def __init__(self) -> None:
+        self._said: dict[object, tuple[float, int]] = {}
+
+    def allow(self, what: object, now: float) -> int | None:
+        """Return how many lines were left out before this one; None if it is to be left out."""
+        begun, count = self._said.get(what, (now, 0))
+        missed = 0
+        if not begun <= now < begun + self.SECONDS:
+            missed, begun, count = max(count - self.LINES, 0), now, 0
+        self._said[what] = begun, count + 1
+        return missed if count < self.LINES else None

@@ -1,0 +1,309 @@
+"""The museum of incidents: every well-known disaster of blackhole lists, on a daemon that runs.
+
+One test a row. The name server behaves as the real one did; meanwhile 200 innocent clients come by, who are on no
+list or on one healthy list, and none may fare worse than the healthy lists alone would have it. The list comes back by
+itself, and its word counts again.
+"""
+
+from dataclasses import dataclass, field
+
+import pytest
+from faulty import NXDOMAIN, REFUSED, SERVFAIL, SILENCE, clear, failure, listed
+from museum import BAD, GUILTY, HEALTHY, INNOCENTS, TAGGED, Museum, entries, healthy, until
+
+ZONE = "bad.example"
+PARKED = "203.0.113.80"
+
+
+@dataclass
+class Row:
+    """An incident: what the list answers meanwhile, and what is found out about it."""
+
+    name: str
+    answers: object
+    why: str
+    """The symptom, or the worst of several."""
+    bad: str = "weight = 12"
+    more: str = ""
+    """Other lists of the configuration."""
+    zones: dict = field(default_factory=dict)
+
+
+ROWS = [
+    Row("lists the world: Osirusoft 2003, ORDB 2008, SpamCop 2021", listed("127.0.0.2"), "lists-the-world"),
+    Row("lists the world with any code", listed("127.0.0.4", "127.0.0.2"), "lists-the-world"),
+    Row("a parked domain answers a web address for everything", listed(PARKED), "foreign-answer"),
+    Row("a parked domain answers that beside a code", listed(PARKED, "127.0.0.2"), "foreign-answer"),
+    Row("is emptied: SORBS 2024", clear(), "emptied"),
+    Row("refuses: public resolver, 127.255.255.254", listed("127.255.255.254"), "refuses"),
+    Row("refuses: too many queries, 127.255.255.255", listed("127.255.255.255"), "refuses"),
+    Row("a typing error in the zone, 127.255.255.252", listed("127.255.255.252"), "refuses"),
+    Row("an allow-list over quota answers 127.0.0.255", listed("127.0.0.255"), "refuses", bad="weight = -4"),
+    Row("name servers that never answer: NJABL", SILENCE, "silent"),
+    Row("SERVFAIL only", failure(SERVFAIL), "silent"),
+    Row("REFUSED only", failure(REFUSED), "silent"),
+]
+
+
+def expected(client):
+    """Return what the healthy lists alone would do."""
+    return "tag" if client == TAGGED else "accept"
+
+
+def pass_by(house, clients=INNOCENTS, seen=None):
+    """Let clients pass by; return how many had passed when the list was first thought ill of."""
+    noticed = None
+    for number, client in enumerate(clients, 1):
+        assert house.told(client) == "accept", (client, house.decision(client))
+        if seen is not None:
+            seen(client)
+        if noticed is None and set(house.moves()) - {"ok"}:
+            noticed = number
+    return noticed
+
+
+def nobody_was_hurt(house, clients=INNOCENTS):
+    """Look at every decision so far: none is harder than healthy lists would have it."""
+    done = {event["client"]: event["enforced"] for event in house.events("decision")}
+    hurt = {client: action for client, action in done.items() if client in clients and action in ("defer", "quarantine", "reject", "discard")}
+    assert hurt == {}
+    assert set(clients) <= set(done)
+
+
+def is_sound(house):
+    """See that all is well before, or again."""
+    assert house.told(GUILTY) == 550
+    assert (house.told(TAGGED), house.decision(TAGGED)["enforced"]) == ("accept", "tag")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_an_incident(row, tmp_path, record_property):
+    allow = "-" in row.bad
+    with Museum(tmp_path, bad=row.bad, cache="error_ttl = 1") as house:
+        house.wait_for_rounds(1)
+        if not allow:
+            is_sound(house)
+        house.server.zones[ZONE] = row.answers
+        noticed = pass_by(house)
+        event = house.wait_for(BAD, "suspended")
+        record_property("clients until noticed", noticed)
+        nobody_was_hurt(house)
+        assert event["why"] in (row.why, "failed-proof")
+        assert not any(house.moves(name) for name in HEALTHY)
+        assert house.told(TAGGED) == "accept"
+        assert "bad:suspended" in house.decision(TAGGED)["unknown"]
+        assert house.health()[0] == 200
+        house.server.zones[ZONE] = healthy()[ZONE]
+        house.wait_for(BAD, "ok")
+        assert house.moves()[-2:] == ["probation", "ok"]
+        until(lambda: house.told(INNOCENTS[0]) == "accept", "an innocent passes")
+        if allow:
+            house.told(TAGGED)
+            assert "bad" not in house.decision(TAGGED)["unknown"]
+        else:
+            is_sound(house)
+        nobody_was_hurt(house)
+
+
+def test_the_resolver_rewrites(tmp_path):
+    """A provider's resolver answers an advertisement for whatever does not exist: the fault of no list."""
+    with Museum(tmp_path, cache="error_ttl = 1") as house:
+        house.wait_for_rounds(1)
+
+        def rewritten(question):
+            zone = house.server.zones.get(question.zone)
+            exists = isinstance(zone, dict) and question.client in zone
+            return None if exists else listed(PARKED)
+
+        house.server.handler = rewritten
+        pass_by(house)
+        house.daemon.wait_for_log('"fault": "rewrites"')
+        house.wait_for_rounds(3)
+        pass_by(house, INNOCENTS[:50])
+        nobody_was_hurt(house)
+        assert house.events("list") == []
+        assert len(house.events("resolver at fault")) == 1
+        assert house.metrics("dnsbl_resolver_fault")['{fault="rewrites"}'] == 1
+        assert house.health()[1]["resolver"] == "rewrites"
+        house.server.handler = None
+        house.daemon.wait_for_log("resolver is fine again")
+        is_sound(house)
+
+
+def test_the_resolver_rewrites_and_a_list_goes_mad(tmp_path):
+    with Museum(tmp_path) as house:
+        house.wait_for_rounds(1)
+        house.server.zones |= {ZONE: listed("127.0.0.2"), "": listed(PARKED)}
+        house.wait_for(BAD, "suspended")
+        assert not any(house.moves(name) for name in HEALTHY)
+
+
+def test_the_resolver_is_refused_by_the_operators(tmp_path):
+    """A public resolver: several operators, one after the other, answer that they will not."""
+    with Museum(tmp_path) as house:
+        house.wait_for_rounds(1)
+        house.server.zones |= {name: listed("127.255.255.254") for name in house.server.zones if name}
+        pass_by(house)
+        house.daemon.wait_for_log('"fault": "refused"')
+        house.wait_for_rounds(3)
+        nobody_was_hurt(house)
+        assert not any(set(house.moves(name)) - {"suspect"} for name in (BAD, *HEALTHY, "friend"))
+        house.server.zones |= healthy()
+        house.daemon.wait_for_log("resolver is fine again")
+
+
+def test_the_resolver_is_gone(tmp_path):
+    with Museum(tmp_path, cache="error_ttl = 1") as house:
+        house.wait_for_rounds(1)
+        house.server.handler = lambda question: SILENCE
+        pass_by(house, INNOCENTS[:20])
+        house.daemon.wait_for_log('"fault": "down"')
+        pass_by(house)
+        house.wait_for_rounds(3)
+        nobody_was_hurt(house)
+        assert not any(set(house.moves(name)) - {"suspect"} for name in (BAD, *HEALTHY))
+        assert len(house.events("resolver at fault")) == 1
+        house.server.handler = None
+        house.daemon.wait_for_log("resolver is fine again")
+        until(lambda: house.told(GUILTY) == 550, "the guilty are refused again")
+
+
+def test_a_list_flaps(tmp_path):
+    """Mad every other while: never asked before it has been sane for some rounds in a row."""
+    with Museum(tmp_path) as house:
+        house.wait_for_rounds(1)
+        for _ in range(3):
+            house.server.zones[ZONE] = listed("127.0.0.2")
+            pass_by(house, INNOCENTS[:70])
+            house.wait_for_rounds(1)
+            house.server.zones[ZONE] = healthy()[ZONE]
+            pass_by(house, INNOCENTS[70:140])
+            house.wait_for_rounds(1)
+        pass_by(house)
+        nobody_was_hurt(house)
+        assert "ok" not in house.moves()
+        assert set(house.moves()) <= {"suspended", "probation"}
+        house.wait_for(BAD, "ok")
+        is_sound(house)
+
+
+def test_a_list_starts_to_list_one_client_in_three(tmp_path, record_property):
+    """Test entries and unused space are as they should be: only the share of clients that it lists betrays it."""
+    with Museum(tmp_path, bad="weight = 5") as house:
+        house.wait_for_rounds(1)
+        usual = [f"192.0.2.{last}" for last in range(1, 60)]
+        pass_by(house, usual)
+        house.wait_for_rounds(2)
+
+        def one_in_three(question):
+            last = question.client.rpartition(".")[2]
+            return listed("127.0.0.2") if question.zone == ZONE and last.isdigit() and int(last) % 3 == 0 and question.client.startswith("198.51.100.") else None
+
+        house.server.handler = one_in_three
+        noticed = None
+        for number, client in enumerate(INNOCENTS, 1):
+            assert house.told(client) == "accept"
+            if number % 25 == 0:
+                house.wait_for_rounds(1)
+            if noticed is None and house.moves():
+                noticed = number
+        record_property("clients until noticed", noticed)
+        nobody_was_hurt(house)
+        assert noticed is not None
+        assert house.moves()[:1] == ["suspect"]
+        assert {event["why"] for event in house.events("list")} == {"hit-rate"}
+        assert "suspended" in house.moves()
+        assert not any(house.moves(name) for name in HEALTHY)
+        house.server.handler = None
+        house.wait_for(BAD, "ok")
+
+
+SIBLINGS = """
+[[list]]
+name = "sibling-a"
+zone = "a.operator.example"
+weight = 3
+[[list]]
+name = "sibling-b"
+zone = "b.operator.example"
+weight = 3
+[[list]]
+name = "sibling-c"
+zone = "c.operator.example"
+weight = 12
+"""
+
+
+@pytest.mark.parametrize("answers", [listed("127.0.0.2"), listed("127.255.255.254"), SILENCE], ids=["mad", "refusing", "silent"])
+def test_one_list_of_a_group_fails_while_its_siblings_are_fine(answers, tmp_path):
+    with Museum(tmp_path, more=SIBLINGS) as house:
+        house.server.zones |= {f"{name}.operator.example": entries() for name in "abc"}
+        house.wait_for_rounds(1)
+        house.server.zones["c.operator.example"] = answers
+        pass_by(house)
+        house.wait_for("sibling-c", "suspended")
+        house.wait_for_rounds(2)
+        nobody_was_hurt(house)
+        assert not any(house.moves(name) for name in (*HEALTHY, "sibling-a", "sibling-b", BAD))
+        assert house.events("resolver at fault") == []
+        house.server.zones["c.operator.example"] = entries()
+        house.wait_for("sibling-c", "ok")
+
+
+HOSTKARMA = """
+[[list]]
+name = "hostkarma"
+zone = "hostkarma.junkemailfilter.com"
+"""
+
+
+def test_a_list_that_lists_127_0_0_1_by_design(tmp_path):
+    """The catalog says so of hostkarma; of another list it would be the end."""
+    by_design = entries("127.0.0.2", "127.0.0.1")
+    with Museum(tmp_path, more=HOSTKARMA) as house:
+        house.server.zones |= {"hostkarma.junkemailfilter.com": by_design, "one.example": by_design | healthy()["one.example"]}
+        house.wait_for("one", "suspended")
+        house.wait_for_rounds(3)
+        pass_by(house)
+        nobody_was_hurt(house)
+        assert house.moves("hostkarma") == []
+        house.server.zones["hostkarma.junkemailfilter.com"] = listed("127.0.0.2")
+        house.wait_for("hostkarma", "suspended")
+
+
+CLOCK = """
+import pathlib, sys, time
+real = time.time
+time.time = lambda: real() + float(pathlib.Path(sys.argv[-1]).with_name("clock").read_text())
+from dnsbl_milter.cli import main
+main()
+"""
+
+
+def test_the_clock_jumps(tmp_path):
+    """A year ahead, and two years back: no state changes by it, no list is left unwatched."""
+    jump = tmp_path / "clock"
+    jump.write_text("0")
+    with Museum(tmp_path, wrapper=CLOCK) as house:
+        house.wait_for_rounds(1)
+        pass_by(house, INNOCENTS[:50])
+        for seconds in (3e7, -6e7):
+            jump.write_text(str(seconds))
+            house.wait_for_rounds(2)
+            pass_by(house, INNOCENTS[:50])
+            assert house.moves() == []
+        house.server.zones[ZONE] = listed("127.0.0.2")
+        house.wait_for(BAD, "suspended")
+        jump.write_text("3e7")
+        house.wait_for_rounds(2)
+        pass_by(house)
+        nobody_was_hurt(house)
+        assert "ok" not in house.moves()
+        house.server.zones[ZONE] = healthy()[ZONE]
+        house.wait_for(BAD, "ok")
+        is_sound(house)
+
+
+def test_rewritten_names_are_nxdomain_to_nobody_else():
+    """The rows above rely on it: a name in no zone does not exist."""
+    assert healthy()[""].rcode == NXDOMAIN

@@ -1,0 +1,219 @@
+"""The prober on a daemon that runs: what it asks, what it finds out, and that workers obey."""
+
+import os
+import signal
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from faulty import NXDOMAIN, SERVFAIL, SILENCE, Reply, clear, failure, listed
+from museum import BAD, GUILTY, INNOCENTS, TAGGED, TEST_ENTRIES, Museum, entries, healthy, until
+
+from dnsbl_milter.nameserver import parse_nameserver
+from dnsbl_milter.prober import Repeats
+
+ZONE = "bad.example"
+SIX = "2001:db8::66"
+
+
+def asked(house, zone, client=None):
+    return [each for each in house.server.questions if each.zone == zone and (client is None or each.client == client)]
+
+
+def probes(house, zone):
+    """Return the addresses that a zone was probed with, in IPv4 and then in IPv6."""
+    found = [each.client for each in asked(house, zone) if each.kind == "A"]
+    four = [client for client in found if client.startswith("127.")]
+    return four, [client for client in found if client.startswith("::ffff:")]
+
+
+def test_a_round_is_a_handful_of_questions(tmp_path):
+    with Museum(tmp_path) as house:
+        house.wait_for_rounds(3)
+        four, six = probes(house, ZONE)
+        assert set(four[:3]) == {"127.0.0.1", "127.0.0.2", *[each for each in four[:3] if int(each.split(".")[1]) > 127]}
+        rounds = four.count("127.0.0.2")
+        assert len(four) + len(six) <= 6 * (rounds + 1)
+        fresh = [client for client in four if client not in ("127.0.0.1", "127.0.0.2")]
+        assert len(set(fresh)) == len(fresh) >= 3
+        assert all(int(client.split(".")[1]) >= 128 for client in fresh)
+        assert set(TEST_ENTRIES[1:]) <= set(six)
+        assert len({each.name for each in asked(house, "") if each.name.endswith(".invalid")}) >= 3
+
+
+def test_rounds_are_spread_over_the_interval(tmp_path):
+    with Museum(tmp_path, health="") as house:
+        house.wait_for_rounds(4)
+        firsts = [[each.arrived for each in asked(house, zone, "127.0.0.2")] for zone in ("one.example", "two.example")]
+        gaps = [later - earlier for times in firsts for earlier, later in pairwise(times)]
+        assert all(0.5 < gap < 2.5 for gap in gaps), gaps
+
+
+def test_a_suspended_list_is_not_asked_by_any_worker(tmp_path):
+    with Museum(tmp_path, workers=3) as house:
+        house.server.zones[ZONE] = listed("127.0.0.2")
+        house.wait_for(BAD, "suspended")
+        house.server.forget()
+        for client in INNOCENTS[:30]:
+            assert house.told(client) == "accept"
+        assert {each.zone for each in house.server.questions if each.client in INNOCENTS} == {"one.example", "two.example", "friend.example"}
+        assert "bad:suspended" in house.decision(INNOCENTS[0])["unknown"]
+        assert sum(house.metrics("dnsbl_list_state").values()) == 8
+        assert house.metrics("dnsbl_list_state")['{family="ipv4",list="bad",state="suspended"}'] == 1
+        assert house.health()[1]["lists"]["bad ipv4"] == "suspended"
+
+
+def test_a_transition_is_one_line_with_the_reason_that_the_list_gives(tmp_path):
+    with Museum(tmp_path) as house:
+        house.wait_for_rounds(1)
+        house.server.zones[ZONE] = listed("127.0.0.2", text="This list is closed,\\010 see https://bad.example/")
+        event = house.wait_for(BAD, "suspended")
+        assert (event["from"], event["family"], event["why"], event["level"]) == ("ok", "ipv4", "lists-the-world", "warning")
+        assert event["says"] == "This list is closed,? see https://bad.example/"
+
+
+@pytest.mark.parametrize("broken", [SILENCE, failure(SERVFAIL), Reply(raw=b"\0\0nonsense")], ids=["silent", "failing", "junk"])
+def test_no_reason_is_no_matter(broken, tmp_path):
+    with Museum(tmp_path) as house:
+        house.wait_for_rounds(1)
+        house.server.handler = lambda question: broken if question.kind == "TXT" else listed("127.0.0.2") if question.zone == ZONE else None
+        assert house.wait_for(BAD, "suspended")["says"] == ""
+
+
+def test_a_key_is_in_no_line(tmp_path):
+    key = tmp_path / "key"
+    key.write_text("s3cr3tk3y\n")
+    keyed = f'[[list]]\nname = "keyed"\nzone = "{{key}}.keyed.example"\nkey_file = "{key}"\nweight = 3\n'
+    with Museum(tmp_path, more=keyed) as house:
+        house.server.zones["s3cr3tk3y.keyed.example"] = listed("127.255.255.254", text="S3cr3tK3Y.keyed.example: invalid key")
+        assert house.wait_for("keyed", "suspended")["says"] == "***.keyed.example: invalid key"
+        house.told(TAGGED)
+        assert not any("s3cr3tk3y" in line.lower() for line in house.daemon.log())
+
+
+def test_a_list_answers_for_ipv6_clients_once_its_test_entry_has(tmp_path):
+    zone = entries("127.0.0.2", GUILTY, families=TEST_ENTRIES[:1]) | {SIX: listed("127.0.0.2")}
+    with Museum(tmp_path, zones={ZONE: zone, "one.example": listed("127.0.0.2")}) as house:
+        house.wait_for_rounds(2)
+        assert house.told(SIX) == "accept"
+        assert asked(house, ZONE, SIX) == []
+        house.server.zones[ZONE] |= {TEST_ENTRIES[1]: listed("127.0.0.2")}
+        until(lambda: any(event["list"] == BAD for event in house.events("list answers")), "the list is found to answer")
+        assert house.told(SIX) == 550
+        # What lists the world does not answer for a family; it lists the world.
+        assert not any(event["list"] == "one" for event in house.events("list answers"))
+
+
+def test_a_family_is_judged_for_itself(tmp_path):
+    with Museum(tmp_path) as house:
+        house.wait_for_rounds(1)
+        house.server.handler = lambda question: listed("127.0.0.2") if question.zone == ZONE and ":" in question.client else None
+        house.wait_for(BAD, "suspended", family="ipv6")
+        house.wait_for_rounds(2)
+        assert house.moves(BAD, "ipv4") == []
+        assert house.told(GUILTY) == 550
+        assert house.told(SIX) == "accept"
+        assert "bad:suspended" in house.decision(SIX)["unknown"]
+
+
+def test_what_a_list_said_while_it_was_mad_is_not_believed_when_it_is_back(tmp_path):
+    """It only tags, so nobody asked it for proof; its word lies in the cache for an hour."""
+    with Museum(tmp_path, bad="weight = 4", cache="min_ttl = 3600") as house:
+        house.wait_for_rounds(1)
+        house.server.zones[ZONE] = listed("127.0.0.2")
+        house.told(INNOCENTS[0])
+        assert house.decision(INNOCENTS[0])["enforced"] == "tag"
+        house.wait_for(BAD, "suspended")
+        house.server.zones[ZONE] = healthy()[ZONE]
+        house.wait_for(BAD, "ok")
+        house.told(INNOCENTS[0])
+        assert house.decision(INNOCENTS[0])["enforced"] == "accept"
+        assert "bad" not in house.decision(INNOCENTS[0])["unknown"]
+
+
+def test_states_outlast_a_reload_and_the_monitor(tmp_path):
+    with Museum(tmp_path, more='[[list]]\nname = "extra"\nzone = "extra.example"\nweight = 1\n') as house:
+        house.server.zones |= {ZONE: listed("127.0.0.2"), "extra.example": entries()}
+        house.wait_for(BAD, "suspended")
+        del house.server.zones["extra.example"]
+        house.reconfigure(more="", workers=2)
+        assert house.told(INNOCENTS[0]) == "accept"
+        assert "bad:suspended" in house.decision(INNOCENTS[0])["unknown"]
+        assert house.moves() == ["suspended"]
+        (monitor,) = filter(is_monitor, house.daemon.workers())
+        os.kill(monitor, signal.SIGKILL)
+        house.daemon.wait_for_log("monitor died")
+        house.wait_for_rounds(2)
+        assert house.told(INNOCENTS[1]) == "accept"
+        assert "bad:suspended" in house.decision(INNOCENTS[1])["unknown"]
+        assert house.moves() == ["suspended"]
+        house.server.zones[ZONE] = healthy()[ZONE]
+        house.wait_for(BAD, "ok")
+
+
+def is_monitor(pid):
+    """Tell the monitor by its threads: those that probe."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir())) > 6
+
+
+def test_lists_are_watched_without_a_page_for_metrics_too(tmp_path):
+    with Museum(tmp_path, web=False) as house:
+        house.server.zones[ZONE] = listed("127.0.0.2")
+        house.wait_for(BAD, "suspended")
+
+
+def test_who_turns_it_off_is_not_watched(tmp_path):
+    with Museum(tmp_path, health="enabled = false") as house:
+        house.server.zones[ZONE] = listed("127.0.0.2")
+        for client in INNOCENTS[:20]:
+            assert house.told(client) == "accept"
+        assert not any(each.client == "127.0.0.2" for each in house.server.questions)
+        assert house.metrics("dnsbl_list_state")['{family="ipv4",list="bad",state="ok"}'] == 1
+
+
+def test_who_turns_it_off_by_a_reload_sets_all_lists_free(tmp_path):
+    with Museum(tmp_path) as house:
+        house.server.zones[ZONE] = listed("127.0.0.2")
+        house.wait_for(BAD, "suspended")
+        house.server.zones[ZONE] = healthy()[ZONE]
+        house.reconfigure(health="enabled = false")
+        assert house.told(GUILTY) == 550
+        assert house.health()[1]["lists"] == {}
+
+
+def test_a_failed_proof_suspends_without_waiting_for_the_round(tmp_path):
+    with Museum(tmp_path, interval=3600) as house:
+        # The first rounds come at once, the last list's at the end; then none for an hour.
+        until(lambda: len(asked(house, "friend.example", TEST_ENTRIES[1])) == 1, "the last first round")
+        house.server.zones[ZONE] = listed("127.0.0.2")
+        assert house.told(INNOCENTS[0]) == "accept"
+        assert house.wait_for(BAD, "suspended", 15)["why"] == "failed-proof"
+
+
+def test_the_text_of_a_name_is_read(name_server):
+    name_server.zones["bl.example"] = listed("127.0.0.2", text="one reason")
+    server = parse_nameserver(name_server.text)
+    assert server.ask_text("2.0.0.127.bl.example.", 1.0) == "one reason"
+    name_server.zones["bl.example"] = clear()
+    assert server.ask_text("2.0.0.127.bl.example.", 1.0) == ""
+    name_server.zones["bl.example"] = SILENCE
+    assert server.ask_text("2.0.0.127.bl.example.", 0.1) == ""
+
+
+def test_how_a_nameserver_answers_is_read(name_server):
+    server = parse_nameserver(name_server.text)
+    name_server.zones[""] = clear()
+    spoken = server.ask("none.invalid.", "A", 1.0)
+    assert (spoken.rcode, spoken.answered, spoken.authentic, spoken.signed) == (NXDOMAIN, False, False, [])
+    assert server.ask("none.invalid.", "A", 1.0, tcp=True).rcode == NXDOMAIN
+    name_server.zones[""] = SILENCE
+    assert server.ask("none.invalid.", "A", 0.1) is None
+
+
+def test_what_is_said_over_and_over_is_left_out():
+    repeats = Repeats()
+    assert [repeats.allow("x", float(moment)) for moment in range(6)] == [0, 0, 0, 0, None, None]
+    assert repeats.allow("y", 6.0) == 0
+    assert repeats.allow("x", 3601.0) == 2
+    assert repeats.allow("x", 3602.0) == 0
+    assert repeats.allow("x", -5.0) is not None

@@ -934,7 +934,9 @@ def test_a_list_that_always_answers_too_late_is_left_alone(start_name_server):
     assert trying.evidence == [LEFT_ALONE]
     until(lambda: trying.gather() or isinstance(trying.evidence[0], Listed))
     trying.close()
-    assert begin(house, OTHERS[4]).evidence == [LEFT_ALONE]
+    last = begin(house, OTHERS[4])
+    assert last.evidence == [LEFT_ALONE]
+    last.close()
 
 
 def test_a_list_left_alone_is_not_waited_for(dead):

@@ -42,6 +42,7 @@ actions = {{ tag = 1, defer = 2, quarantine = 3, reject = 4, discard = 5 }}
 allow.recipients = ["postmaster@"]
 memory.url = ""
 metrics.listen = ""
+health.enabled = false  # so that its only processes are workers
 list = [{{ name = "bl", zone = "bl.example", url = "https://bl.example/{{client}}?x=%2F", codes = [{CODES}] }}]
 """
 

@@ -179,7 +179,7 @@ class Supervisor:
                     except OSError as fault:
                         # Of the host's making (memory, processes, files), and perhaps not for long; the others serve on.
                         self._put_off(place, now)
-                        log.error("no process could be started", fault=fault.strerror, retry_in=place.delay)
+                        log.error("no new process", fault=fault.strerror, again_in=place.delay)
                         if generation is self._candidate:
                             self._abandon("no process could be started")
 

@@ -297,7 +297,7 @@ def test_no_process_can_be_started_for_a_while(service, path, write):
     workers = service.workers()
     limit(service, NOFILE=(6, before[1]))  # which it has open already, every one
     os.kill(workers[0], signal.SIGKILL)
-    service.wait_until(lambda: "no process could be started" in service.log(), "it has tried in vain")
+    service.wait_until(lambda: "no new process" in service.log(), "it has tried in vain")
     assert told(path) == ACCEPT
     limit(service, NOFILE=before)
     service.wait_until(lambda: service.health()[1]["workers"]["serving"] == 2, "both serve again")

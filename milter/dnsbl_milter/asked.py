@@ -52,7 +52,7 @@ class Asked:
 def asked(feature: Feature) -> Asked:
     """Read a line that asks a list about addresses."""
     given = feature.argument(1).lower().removesuffix(".")
-    zone = given or _DEFAULT_ZONES[feature.name]
+    zone = given or _DEFAULT_ZONES.get(feature.name, "")
     shown = shown_zone(zone, catalog())
     known = catalog().known(zone)
     codes, lost = _codes(feature)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain, count
 
 from dnsbl_milter import translation
 from dnsbl_milter.access import Entry
@@ -97,32 +98,36 @@ def import_sendmail(
 
 def _read(name: str, features: Iterable[Feature], *, strict: bool) -> tuple[list[AskedList], list[Remark]]:
     lists: dict[str, AskedList] = {}
-    report: list[Remark] = []
+    lines: list[tuple[Asked, str]] = []
     for feature in features:
-        place = f"{name}:{feature.line}"
-        if feature.name not in ADDRESS_LISTS:
-            if "dnsbl" in feature.name or "rhsbl" in feature.name:
-                report.append(Remark(place, Fate.LEFT, f"FEATURE({feature.name}) {feature.argument(1)}", _other(feature.name)))
-            continue
-        line = asked(feature)
-        what = f"FEATURE({feature.name}) {line.shown}"
-        refused = line.refused or _needless(line, lists.values(), strict=strict)
+        if feature.name in ADDRESS_LISTS:
+            line = asked(feature)
+            refused = line.refused or _needless(line, lists.values(), strict=strict)
+            lines.append((line, refused))
+            if not refused:
+                _put(line, lists)
+        elif "dnsbl" in feature.name or "rhsbl" in feature.name:
+            lines.append((asked(feature), _other(feature.name)))
+    report: list[Remark] = []
+    # Only now, for what a list adds may hang on a later line.
+    for line, refused in lines:
+        place, what = f"{name}:{line.line}", f"FEATURE({line.feature}) {line.shown}"
         if refused:
             report.append(Remark(place, Fate.LEFT, what, refused))
-            continue
-        one = lists.get(line.zone)
-        if one is None:
-            called = line.known.name if line.known else nameable(line.shown.removeprefix("{key}."))
-            names = {each.name for each in lists.values()}
-            one = lists[line.zone] = AskedList(next(each for each in _numbered(called) if each not in names))
-        one.lines.append(line)
-        report.append(_fate(place, what, line, one, strict=strict))
-        if line is not one.lines[0]:
-            report.append(Remark(place, Fate.CHANGED, what, f"one list with line {one.lines[0].line}, for a zone is asked once"))
-        if line.shown != line.zone:
-            report.append(Remark(place, Fate.CARRIED, what, "its key stands in the configuration: let only the milter read that, or use key_file"))
-        report += [Remark(place, Fate.LEFT, what, lost) for lost in line.lost]
+        else:
+            told = _fates(line, lists[line.zone], strict=strict)
+            report += [Remark(place, fate, what, why) for fate, why in told]
     return list(lists.values()), report
+
+
+def _put(line: Asked, lists: dict[str, AskedList]) -> None:
+    """Put a line to its list, which gets a name of its own."""
+    if line.zone not in lists:
+        called = line.known.name if line.known else nameable(line.shown.removeprefix("{key}."))
+        taken = {each.name for each in lists.values()}
+        numbered = (f"{called}-{number}" for number in count(2))
+        lists[line.zone] = AskedList(next(each for each in chain([called], numbered) if each not in taken))
+    lists[line.zone].lines.append(line)
 
 
 def _needless(line: Asked, lists: Iterable[AskedList], *, strict: bool) -> str:
@@ -143,23 +148,21 @@ def _other(name: str) -> str:
     return "not one of Sendmail's own features; what it asks is not known here"
 
 
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    number = 2
-    while True:
-        yield f"{name}-{number}"
-        number += 1
-
-
-def _fate(place: str, what: str, line: Asked, one: AskedList, *, strict: bool) -> Remark:
-    codes = f" with {' '.join(line.codes)}" if line.codes else ""
+def _fates(line: Asked, one: AskedList, *, strict: bool) -> Iterator[tuple[Fate, str]]:
+    did = f"{_DID[line.action]} by itself" + (f" with {' '.join(line.codes)}" if line.codes else "")
     if strict:
-        return Remark(place, Fate.CARRIED, what, f"{_DID[line.action]} by itself{codes}, and still is")
-    if not one.most:
-        return Remark(place, Fate.CHANGED, what, f"{_DID[line.action]} by itself{codes}; it speaks for senders, and weighs for them now")
-    families = "; asked about IPv6 too, as FEATURE was not" if one.known and one.known.ipv6 else ""
-    adds = f"adds at most {written(one.most)} now ({written(TAG)} tags, {written(DEFER)} defers)"
-    return Remark(place, Fate.CHANGED, what, f"{_DID[line.action]} by itself{codes}; {adds}{families}")
+        yield Fate.CARRIED, f"{did}, and still is"
+    elif not one.most:
+        yield Fate.CHANGED, f"{did}; it speaks for senders, and weighs for them now"
+    else:
+        families = "; asked about IPv6 too, as FEATURE was not" if one.known and one.known.ipv6 else ""
+        yield Fate.CHANGED, f"{did}; adds at most {written(one.most)} now ({written(TAG)} tags, {written(DEFER)} defers){families}"
+    if line is not one.lines[0]:
+        yield Fate.CHANGED, f"one list with line {one.lines[0].line}, for a zone is asked once"
+    if line.shown != line.zone:
+        yield Fate.CARRIED, "its key stands in the configuration: let only the milter read that, or use key_file"
+    for lost in line.lost:
+        yield Fate.LEFT, lost
 
 
 def _reversals(name: str, lists: Iterable[AskedList]) -> Iterator[Remark]:
@@ -200,7 +203,7 @@ def _doubts(features: Sequence[Feature], access: Source | None, relay_domains: S
 def _everywhere(name: str, lists: Sequence[AskedList], *, strict: bool, delayed: bool) -> Iterator[Remark]:
     """Tell what is different for every list."""
     if strict and not delayed and any(line.action is Action.QUARANTINE for each in lists for line in each.lines):
-        yield Remark(name, Fate.CHANGED, "quarantine", "the mail is held now; without delay_checks, Sendmail 8.17 wrote it into its log, and delivered")
+        yield Remark(name, Fate.CHANGED, "quarantine", "the mail is held now; without delay_checks, Sendmail 8.17 and 8.18 write it into the log, and deliver")
     yield Remark(name, Fate.CHANGED, "when it is said", "at RCPT; without delay_checks, FEATURE closed the door at connect")
     yield Remark(name, Fate.CHANGED, "what is a listing", "operators' error codes (127.255.255.0/24) and answers outside 127/8 are none now; for FEATURE(dnsbl) they were")
     if strict and any(line.codes for each in lists for line in each.lines):

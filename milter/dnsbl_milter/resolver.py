@@ -283,7 +283,8 @@ class Inquiry:
         breaker = self._resolver.breakers[asked.place]
         if _is_silence(answer):
             breaker.failed(self.client)
-        else:
+        elif asked.seconds is None or asked.seconds <= self._resolver.deadline:
+            # Later than anybody waits is worth keeping, but no reason to wait for it again.
             breaker.answered()
         if asked.on_trial:
             breaker.release(self.client)

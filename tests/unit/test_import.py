@@ -220,6 +220,16 @@ def test_what_is_no_list_of_addresses_is_left(text):
     assert report(text)[0].startswith("old.mc:1: left: FEATURE(")
 
 
+def test_a_key_is_kept_where_nothing_is_imported_too():
+    (line, *_) = report("FEATURE(`rhsbl', `secret.dbl.dq.spamhaus.net')\nFEATURE(dnsbl, `b.example')")
+    assert line.startswith("old.mc:1: left: FEATURE(rhsbl) {key}.dbl.dq.spamhaus.net: ")
+
+
+def test_what_a_list_adds_may_hang_on_a_later_line():
+    text = "FEATURE(`enhdnsbl', `bl.spamcop.net', , , `127.0.0.2')\nFEATURE(`dnsbl', `bl.spamcop.net')"
+    assert "adds at most 3.5 now" in report(text)[0]
+
+
 def test_what_a_line_loses_is_told():
     told = report("FEATURE(`dnsbl', `a.example', `\"550 no\"', `t')")
     assert any("left: FEATURE(dnsbl) a.example: its message" in line for line in told)

@@ -126,6 +126,7 @@ def fleet() -> dashboard.Dashboard:
         .with_panel(lines("What recipients waited", "How long the first recipient of a connection waited for lists, beyond what SMTP took anyway.", "s", *quantiles("dnsbl_wait_seconds", HOSTS)))
         .with_row(dashboard.Row("Lists"))
         .with_panel(states("States of lists", "What the health checks make of each list. A suspended list is not asked and adds nothing.", (state_of(LISTS), "{{list}} {{family}} {{instance}}")))
+        .with_panel(lines("The resolver", "What is wrong with a host's resolver, if anything: it rewrites answers, refuses, or is down. Every list suffers alike.", "short", (f"sum by (instance, fault) (dnsbl_resolver_fault{{{HOSTS}}})", "{{instance}} {{fault}}"), span=WIDTH))
         .with_panel(lines("Lookups by outcome", "Questions to lists, by what became of them.", "reqps", (f"sum by (outcome) (rate(dnsbl_lookups_total{{{LISTS}}}{EVERY}))", "{{outcome}}"), stacked=True))
         .with_panel(lines("Lookups that fail, by list", "The share of a list's questions that it answered neither yes nor no.", "percentunit", (f"sum by (list) (rate(dnsbl_lookups_total{{{LISTS}, {FAILED}}}{EVERY})) / sum by (list) (rate(dnsbl_lookups_total{{{LISTS}}}{EVERY}))", "{{list}}"), most=1))
         .with_panel(lines("Hits by list", "Clients that a list lists, whether or not it decided anything.", "reqps", (f"sum by (list) (rate(dnsbl_list_hits_total{{{LISTS}}}{EVERY}))", "{{list}}")))

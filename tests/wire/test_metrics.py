@@ -50,6 +50,7 @@ TABLE = {
     "paused": {"list": (*NAMES, "*")},
     "proofs_total": {"list": NAMES, "result": ("sane", "failed", "unanswered")},
     "worker_restarts_total": {},
+    "resolver_fault": {"fault": ("rewrites", "refused", "down")},
     "callback_errors_total": {
         "callback": ("negotiate", "connect", "hello", "envfrom", "envrcpt", "header", "eom", "abort", "close")
     },
@@ -100,6 +101,12 @@ def test_what_is_not_a_counter_tells_how_it_is(service):
     assert found["dnsbl_workers", (("state", "serving"),)] == 2
     assert found["dnsbl_workers", (("state", "draining"),)] == 0
     assert found["dnsbl_config_last_reload_successful", ()] == 1
+    states = {(labels["list"], labels["family"], labels["state"]): value for name, pairs in found
+              if name == "dnsbl_list_state" for labels, value in [(dict(pairs), found[name, pairs])]}  # fmt: skip
+    assert {key[2] for key in states} == {"ok", "suspect", "suspended", "probation"}
+    assert {key[0] for key in states} == set(NAMES)
+    # A list starts as ok.
+    assert all(value == (key[2] == "ok") for key, value in states.items())
     loaded = found["dnsbl_config_last_reload_success_timestamp_seconds", ()]
     assert service.configuration.stat().st_mtime - 1 <= loaded <= (service.folder / "log").stat().st_mtime + 1
     (labels,) = [dict(labels) for name, labels in found if name == "dnsbl_build_info"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dnsbl_milter.configuration import catalog
-from dnsbl_milter.listing import _shown_zone as shown_zone
+from dnsbl_milter.listing import shown_zone
 from dnsbl_milter.mc import Feature
 from dnsbl_policy.actions import Action
 from dnsbl_policy.catalog import KnownList, Scope

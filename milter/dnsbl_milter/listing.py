@@ -40,7 +40,7 @@ def read_lists(settings: Settings, catalog: Catalog, found: Findings) -> tuple[L
     listings: list[Listing] = []
     for number, section in enumerate(settings.list):
         entry = catalog.known(section.zone)
-        shown = _shown_zone(section.zone, catalog)
+        shown = shown_zone(section.zone, catalog)
         name = section.name or (f"list[{number}]" if shown == UNUSABLE else _default_name(shown, entry))
         place = _Place(number, name, found)
         zone = _with_key(section, place)
@@ -80,7 +80,7 @@ class _Place:
         return any(place[:2] == mine and place[2:3] and place[2] not in ListSection.model_fields for place in self.found.places)
 
 
-def _shown_zone(zone: str, catalog: Catalog) -> str:
+def shown_zone(zone: str, catalog: Catalog) -> str:
     """Write a zone without its key, whether the key is in a file or was written into the zone itself.
 
     Where an operator is known to give each subscriber a zone, that holds for all below its domain, also for lists

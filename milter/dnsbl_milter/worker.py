@@ -143,6 +143,8 @@ class _Sessions:
     def wait_until_done(self) -> None:
         """Return when no session is open and none has come or gone for a while."""
         with self._changed:
+            # One may have been accepted a moment ago, however long nothing had happened before.
+            self._last_change = time.monotonic()
             while self._open or time.monotonic() < self._last_change + QUIET_SECONDS:
                 self._changed.wait(QUIET_SECONDS / 4)
 

@@ -110,7 +110,7 @@ def test_the_contracts_commands_are_there(name):
 @pytest.mark.parametrize(("names", "command"), LEAVES, ids=named(LEAVES))
 def test_every_command_that_needs_a_configuration_takes_one(names, command):
     options = {option for parameter in command.params for option in parameter.opts}
-    assert ("--config" in options) != (names in {("config", "schema"), ("import", "sendmail"), ("catalog",)})
+    assert ("--config" in options) != (names in {("config", "schema"), ("import", "sendmail")})
 
 
 def test_the_version():

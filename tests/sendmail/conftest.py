@@ -102,8 +102,7 @@ def open_site(keeper: Keeper) -> Iterator[OpenSite]:
     if site is None:
         return
     site.hang_up()
-    assert site.errors() == []
-    assert not any(event["event"] == "callback failed" for event in site.events())
+    assert site.errors() == []  # "callback failed" is one of them
     site.daemon.wait_until_idle()
     assert not any(site.daemon.lookups().values()), "a session that has ended left its sockets open"
 

@@ -76,6 +76,7 @@ REFUSED = (
     "<a\x9b31mb@x.example>",
     f"<{'a' * 2000}@x.example>",
     "<a@x.example> <b@x.example>",
+    "<j\xc3\xbcrgen@x.example> SMTPUTF8",
     "<a@x.example",
 )
 

@@ -4,7 +4,6 @@ Floor 2: standard library only. Each cell has one writer, so that no lock is nee
 """
 
 import mmap
-from collections.abc import Sequence
 from enum import IntEnum, auto
 
 
@@ -31,11 +30,6 @@ class Board:
 
     def __setitem__(self, cell: int, value: float) -> None:
         self._cells[cell] = value
-
-    def take_over(self, values: Sequence[float]) -> None:
-        """Write several cells from the first on."""
-        for cell, value in enumerate(values):
-            self._cells[cell] = value
 
 
 def facts() -> Board:

@@ -51,6 +51,7 @@ def serve(
     signs: int,
 ) -> NoReturn:
     """Serve until the supervisor says otherwise, or is gone."""
+    log.start(configuration.settings.log.format, configuration.settings.log.level)
     watch = Watch(configuration, board, standing, folder)
     if configuration.settings.health.enabled:
         Prober(configuration, standing, folder).start()

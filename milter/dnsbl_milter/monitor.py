@@ -21,6 +21,7 @@ from dnsbl_milter.effective import as_toml
 from dnsbl_milter.metrics import Gauge
 from dnsbl_milter.pauses import Pauses
 from dnsbl_milter.prober import Prober
+from dnsbl_milter.repeats import Repeats
 from dnsbl_milter.standing import FAMILIES, Standing
 from dnsbl_milter.today import Today
 from dnsbl_policy.actions import Action
@@ -236,10 +237,12 @@ class _Server(ThreadingHTTPServer):
         # Two generations may wait for callers: whichever loses the race would sleep in accept().
         web.setblocking(False)
         self.watch = watch
+        self._repeats = Repeats()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log a fault in one line instead of printing it."""
-        log.error("page failed", exc_info=True)
+        """Log a fault in one line instead of printing it; whoever asks and hangs up may do so every second."""
+        if (missed := self._repeats.allow("page", time.monotonic())) is not None:
+            log.error("page failed", exc_info=True, repeated=missed)
 
 
 class _Request(BaseHTTPRequestHandler):

@@ -5,15 +5,20 @@ Floor 2: standard library only.
 
 import json
 import logging
+import os
 import re
 import select
 import sys
+from collections.abc import Mapping
 from typing import Any, Literal, TextIO
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]*", re.ASCII)
 """Printable ASCII without space, quote, equals sign and backslash: what needs no quotes in logfmt."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+_PRIORITIES = {logging.DEBUG: "<7>", logging.INFO: "<6>", logging.WARNING: "<4>", logging.ERROR: "<3>"}
+"""What a line begins with so that the journal knows its level (sd-daemon(3)); the journal takes it off again."""
 
 PATIENCE_SECONDS = 1.0
 """How long a line waits for a reader that does not read."""
@@ -24,7 +29,7 @@ _logger = logging.getLogger("dnsbl_milter")
 def start(form: Literal["logfmt", "json"], level: str) -> None:
     """Send events to stderr from now on, in this form and from this level up."""
     handler = _Lossy(sys.stderr)
-    handler.setFormatter(_Lines(form))
+    handler.setFormatter(_Lines(form, _PRIORITIES if _is_journal(sys.stderr) else {}))
     _logger.handlers[:] = [handler]
     _logger.setLevel(level.upper())
     _logger.propagate = False
@@ -46,13 +51,23 @@ def error(event: str, *, exc_info: bool = False, **fields: object) -> None:
 
 
 def debug(event: str, **fields: object) -> None:
-    """Log what only a developer wants to see."""
+    """Log what an administrator wants to see only while looking for something."""
     _log(logging.DEBUG, event, fields)
 
 
 def _log(level: int, event: str, fields: dict[str, object], *, exc_info: bool = False) -> None:
     if _logger.isEnabledFor(level):
         _logger.log(level, event, extra={"fields": fields}, exc_info=exc_info)
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Tell whether a stream leads to the journal. Source: systemd.exec(5), JOURNAL_STREAM."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (AttributeError, OSError, ValueError):  # no file at all
+        return False
+    # That the variable is set says nothing: whoever was started by a service and writes to a file has it too.
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _Lossy(logging.StreamHandler[TextIO]):
@@ -86,20 +101,22 @@ class _Lossy(logging.StreamHandler[TextIO]):
 class _Lines(logging.Formatter):
     """Writes a record as one line."""
 
-    def __init__(self, form: Literal["logfmt", "json"]) -> None:
+    def __init__(self, form: Literal["logfmt", "json"], priorities: Mapping[int, str]) -> None:
         super().__init__()
         self._json = form == "json"
+        self._priorities = priorities
 
     def format(self, record: logging.LogRecord) -> str:
+        priority = self._priorities.get(record.levelno, "")
         fields: dict[str, Any] = dict(getattr(record, "fields", {}))
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         if self._json:
             head = {"time": round(record.created, 3), "level": record.levelname.lower(), "event": record.getMessage()}
-            return json.dumps(head | {name: _plain(value) for name, value in fields.items()})
+            return priority + json.dumps(head | {name: _plain(value) for name, value in fields.items()})
         # The event comes first, for people; its level only where it is not ordinary.
         level = "" if record.levelno == logging.INFO else f" level={record.levelname.lower()}"
-        return record.getMessage() + level + "".join(f" {name}={quoted(value)}" for name, value in fields.items())
+        return priority + record.getMessage() + level + "".join(f" {name}={quoted(value)}" for name, value in fields.items())
 
 
 def quoted(value: object) -> str:

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from dnsbl_milter import log
 from dnsbl_milter.memory_engine import Engine, Unavailable
 from dnsbl_milter.memory_sqlite import SqliteEngine
+from dnsbl_milter.repeats import Repeats
 from dnsbl_milter.settings import MemorySection
 from dnsbl_policy.greylist import Recollection, Terms, triplet
 from dnsbl_policy.lists import Client
@@ -48,6 +49,8 @@ class Memory:
         """Take an engine; None remembers nothing, so that every attempt is the first."""
         self._engine = engine
         self._deadline = deadline
+        self._timer = timer
+        self._repeats = Repeats()
         self._breaker = _Breaker(engine.name if engine else "", timer)
         self._threads = ThreadPoolExecutor(engine.threads if engine else 1, "memory")
         if engine is not None:
@@ -71,7 +74,8 @@ class Memory:
         except TimeoutError:
             self._breaker.failed(f"no answer within {self._deadline:g} s")
         except Exception:  # noqa: BLE001  a bug of ours must not cost anybody mail; it is logged
-            log.error("memory failed", exc_info=True, engine=self._engine.name)
+            if (missed := self._repeats.allow("a bug", self._timer())) is not None:
+                log.error("memory failed", exc_info=True, engine=self._engine.name, repeated=missed)
             self._breaker.failed("a bug, see the traceback")
         else:
             self._breaker.answered()
@@ -144,7 +148,7 @@ def unreadable(section: MemorySection) -> list[str]:
 
 
 class _Breaker:
-    """Leaves a memory alone that has failed several times in a row, and says so once."""
+    """Leaves a memory alone that has failed several times in a row, and says so: once, and a few times an hour."""
 
     def __init__(self, engine: str, timer: Callable[[], float]) -> None:
         self._engine = engine
@@ -154,7 +158,9 @@ class _Breaker:
         self._since = 0.0
         self._due = 0.0
         """When the next one may try."""
-        self._why = ""
+        self._told = ""
+        """Why it is unavailable, as the log has it; empty where the log does not say that it is."""
+        self._repeats = Repeats()
 
     def admits(self) -> bool:
         """Tell whether to ask; of those who ask a memory that is left alone, one at a time may."""
@@ -175,16 +181,18 @@ class _Breaker:
                 self._since = now
             self._failures += 1
             self._due = now + PAUSE_SECONDS
-            if why != self._why:
-                self._why = why
-                log.warning("memory unavailable, nobody is deferred", engine=self._engine, why=why)
+            # Tried at each failure until it may be said, or the log would end on "available again" during a long outage.
+            if why != self._told and (missed := self._repeats.allow("unavailable", now)) is not None:
+                self._told = why
+                log.warning("memory unavailable, nobody is deferred", engine=self._engine, why=why, repeated=missed)
 
     def answered(self) -> None:
         """Note an answer."""
         if not self._failures:
             return
         with self._lock:
-            failures, self._failures, self._why = self._failures, 0, ""
-            if failures:
+            failures, self._failures = self._failures, 0
+            told, self._told = self._told, ""
+            if told:
                 seconds = round(self._timer() - self._since, 1)
                 log.info("memory available again", engine=self._engine, failures=failures, seconds=seconds)

@@ -12,12 +12,14 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 from dnsbl_milter import log
 from dnsbl_milter.memory_engine import Unavailable
+from dnsbl_milter.repeats import Repeats
 
 APPLICATION = 0x646E736D
 """Marks a file as ours ("dnsm"), so that another program's database is neither used nor moved aside."""
@@ -42,6 +44,7 @@ class MemoryFile:
         self._connection: sqlite3.Connection | None = None
         self._opened = (0, 0)
         """Device and number of the file that is open, which need no longer be the one at the path."""
+        self._repeats = Repeats()
 
     def open(self) -> sqlite3.Connection:
         """Return a connection to the file that is at the path now. Raises what `errors` turns into `Unavailable`."""
@@ -148,7 +151,9 @@ class MemoryFile:
             target.unlink(missing_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 self._beside(suffix).rename(target)
-        log.warning("memory damaged, begun anew", file=self.path, moved_to=aside, why=str(fault))
+        # A disk that is dying damages each new file too.
+        if (missed := self._repeats.allow("damaged", time.monotonic())) is not None:
+            log.warning("memory damaged, begun anew", file=self.path, moved_to=aside, why=str(fault), repeated=missed)
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)

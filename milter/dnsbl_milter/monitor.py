@@ -20,7 +20,8 @@ from dnsbl_milter.configuration import Configuration, shown_settings
 from dnsbl_milter.effective import as_toml
 from dnsbl_milter.metrics import Gauge
 from dnsbl_milter.pauses import Pauses
-from dnsbl_milter.prober import Prober
+from dnsbl_milter.prober import ADVICE, Prober
+from dnsbl_milter.repeats import Repeats
 from dnsbl_milter.standing import FAMILIES, Standing
 from dnsbl_milter.today import Today
 from dnsbl_policy.actions import Action
@@ -51,6 +52,7 @@ def serve(
     signs: int,
 ) -> NoReturn:
     """Serve until the supervisor says otherwise, or is gone."""
+    log.start(configuration.settings.log.format, configuration.settings.log.level)
     watch = Watch(configuration, board, standing, folder)
     if configuration.settings.health.enabled:
         Prober(configuration, standing, folder).start()
@@ -168,20 +170,22 @@ class Watch:
             health=page.Mood("serving" + mode, "good") if serving else page.Mood("no worker serves", "bad"),
             workers=f"workers: {serving} serving, {draining} draining, {int(board[Fact.RESTARTS])} died",
             loaded=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(board[Fact.RELOADED_AT])),
-            reload=page.Mood("in force", "good") if board[Fact.RELOAD_SUCCESSFUL] else page.Mood("refused", "bad"),
+            reload=page.Mood("took effect", "good") if board[Fact.RELOAD_SUCCESSFUL] else page.Mood("refused, see the log", "bad"),
             paused=["everything" if name == pauses.EVERYTHING else name for name in paused],
             recipients=[(str(action), count("recipients_total", str(action))) for action in Action],
             messages=sum(count("messages_total", str(action)) for action in Action),
             connections=count("connections_total"),
             exempt=sum(count("exempt_total", reason) for reason in Exemption),
             since=since,
+            at=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)),
+            resolver="" if self._standing.fault is None else f"{self._standing.fault}: {ADVICE[self._standing.fault]}",
             lists=[self._row(one, counts) for one in self._configuration.policy.lists],
             policy=as_toml(_public(shown_settings(self._configuration))),
         )
 
     def _row(self, one: DnsList, counts: Mapping[tuple[str, tuple[str, ...]], float]) -> page.ListRow:
         outcomes = {outcome: int(counts.get(("lookups_total", (one.name, outcome)), 0)) for outcome in metrics.OUTCOMES}
-        weights = [f"{rule.label} {written(rule.weight, sign=True)}".strip() for rule in one.rules]
+        weights = [f"{rule.label}\N{NO-BREAK SPACE}{written(rule.weight, sign=True)}".strip() for rule in one.rules]
         median = metrics.median(counts, "lookup_seconds", one.name)
         return page.ListRow(
             name=one.name + (" (observed)" if one.observe else ""),
@@ -196,7 +200,10 @@ class Watch:
 
     def _states(self, one: DnsList) -> list[page.Mood]:
         states = {family: state for name, family, state in self._list_states() if name == one.name}
-        unusual = [page.Mood(f"{state} {family}", _KINDS[state]) for family, state in states.items() if state is not State.OK]
+        # Both families' states are one word where they are the same.
+        alike = len(set(states.values())) == 1
+        named = {f"{state}" if alike else f"{state} {family}": state for family, state in states.items()}
+        unusual = [page.Mood(name, _KINDS[state]) for name, state in named.items() if state is not State.OK]
         paused = [page.Mood("paused", "warn")] if one.name in self._pauses.names() else []
         return paused + unusual or [page.Mood("ok", "good")]
 
@@ -235,10 +242,12 @@ class _Server(ThreadingHTTPServer):
         # Two generations may wait for callers: whichever loses the race would sleep in accept().
         web.setblocking(False)
         self.watch = watch
+        self._repeats = Repeats()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log a fault in one line instead of printing it."""
-        log.error("page failed", exc_info=True)
+        """Log a fault in one line instead of printing it; whoever asks and hangs up may do so every second."""
+        if (missed := self._repeats.allow("page", time.monotonic())) is not None:
+            log.error("page failed", exc_info=True, repeated=missed)
 
 
 class _Request(BaseHTTPRequestHandler):

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from dnsbl_milter import log
+
 EVERYTHING = "*"
 """Stands for all lists: decide, log and count, but touch no mail."""
 
@@ -37,15 +39,22 @@ def read(path: Path, now: float) -> dict[str, float | None]:
 
     A file that is missing, or that nobody can make sense of, pauses nothing.
     """
+    return {name: until for name, until in _load(path)[0].items() if until is None or now < until}
+
+
+def _load(path: Path) -> tuple[dict[str, float | None], str]:
+    """Return what the file holds, and what is wrong with it, if anything is."""
     try:
         kept = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {
-        name: until
-        for name, until in (kept.items() if isinstance(kept, dict) else ())
-        if until is None or (isinstance(until, int | float) and now < until)
-    }
+    except OSError as fault:
+        return {}, str(fault.strerror)
+    except ValueError as fault:
+        return {}, str(fault)
+    if not isinstance(kept, dict):
+        return {}, "expected an object"
+    sound = {name: until for name, until in kept.items() if until is None or isinstance(until, int | float)}
+    odd = ", ".join(sorted(kept.keys() - sound.keys()))
+    return sound, f"expected seconds since the epoch, or null, for {odd}" if odd else ""
 
 
 def write(path: Path, pauses: Mapping[str, float | None]) -> None:
@@ -79,5 +88,9 @@ class Pauses:
         seen = (status.st_mtime_ns, status.st_ino, status.st_size)
         now = self._clock()
         if seen != self._seen:
-            self._seen, self._known = seen, read(self._path, now)
+            self._seen = seen
+            self._known, why = _load(self._path)
+            if why:
+                # Once for each change of the file: what somebody paused at night is in force again.
+                log.warning("pauses not understood", file=self._path, why=why)
         return frozenset(name for name, until in self._known.items() if until is None or now < until)

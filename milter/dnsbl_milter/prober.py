@@ -15,6 +15,7 @@ from pathlib import Path
 from dnsbl_milter import log, metrics
 from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.probe import Examiner, Probe, Role, answers_for, evidence
+from dnsbl_milter.repeats import Repeats
 from dnsbl_milter.standing import FAMILIES, Standing
 from dnsbl_policy import health
 from dnsbl_policy.answers import Answer, Clear
@@ -245,22 +246,3 @@ def _counts(totals: Mapping[tuple[str, tuple[str, ...]], float]) -> dict[str, _C
         one: _Counts(Live(count, listed.get(one, 0), failed.get(one, 0)), proofs.get(one, 0))
         for one, count in asked.items()
     }
-
-
-class Repeats:
-    """Keeps what is said over and over out of the log: of one thing, a few lines an hour."""
-
-    SECONDS = 3600.0
-    LINES = 4
-
-    def __init__(self) -> None:
-        self._said: dict[object, tuple[float, int]] = {}
-
-    def allow(self, what: object, now: float) -> int | None:
-        """Return how many lines were left out before this one; None if it is to be left out."""
-        begun, count = self._said.get(what, (now, 0))
-        missed = 0
-        if not begun <= now < begun + self.SECONDS:
-            missed, begun, count = max(count - self.LINES, 0), now, 0
-        self._said[what] = begun, count + 1
-        return missed if count < self.LINES else None

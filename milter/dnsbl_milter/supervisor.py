@@ -292,6 +292,7 @@ class Supervisor:
         before = self._current
         self._current, self._candidate = candidate, None
         self._drain(before)
+        log.start(candidate.configuration.settings.log.format, candidate.configuration.settings.log.level)
         changes = differences(shown_settings(before.configuration), shown_settings(candidate.configuration))
         log.info("reloaded", changes="; ".join(changes) or "none")
         self._warn(candidate.configuration)
@@ -388,6 +389,7 @@ class Supervisor:
 def _work(
     configuration: Configuration, listening: socket.socket, standing: Standing, number: int, control: int, signs: int
 ) -> NoReturn:
+    log.start(configuration.settings.log.format, configuration.settings.log.level)
     metrics.share_as(number)
     worker.serve(configuration, listening, standing, control, signs)
 

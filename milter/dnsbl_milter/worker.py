@@ -34,6 +34,7 @@ from dnsbl_milter.metrics import Metrics
 from dnsbl_milter.pauses import Pauses
 from dnsbl_milter.pauses import file as pauses_file
 from dnsbl_milter.prover import Prover
+from dnsbl_milter.repeats import Repeats
 from dnsbl_milter.resolver import Resolver
 from dnsbl_milter.session import ACTIONS, House, Session
 from dnsbl_milter.standing import Standing
@@ -47,6 +48,8 @@ _ALIVE = b"."
 QUIET_SECONDS = 1.0
 """A connection that libmilter has accepted and not yet negotiated is invisible to callbacks; a worker that leaves
 without this much quiet breaks it (20 of 20 tries broken without, none with)."""
+
+_repeats = Repeats()
 
 
 def serve(
@@ -137,7 +140,8 @@ class _Sessions:
 
     def _failed(self, callback: str) -> int:
         self._house.metrics.failed(callback)
-        log.error("callback failed", exc_info=True, callback=callback)
+        if (missed := _repeats.allow(callback, time.monotonic())) is not None:
+            log.error("callback failed", exc_info=True, callback=callback, repeated=missed)
         return int(Milter.CONTINUE)
 
     def wait_until_done(self) -> None:
@@ -186,7 +190,8 @@ class _Sessions:
 def _unreadable(_kind: type[BaseException], fault: BaseException, _trace: TracebackType | None) -> None:
     """Log in one line what pymilter would print: it fails over a HELO that is no UTF-8 before it calls us."""
     raw = fault.object if isinstance(fault, UnicodeDecodeError) else b""
-    log.warning("not readable as text", fault=fault, text=raw.decode("utf-8", "surrogateescape"))
+    if (missed := _repeats.allow(_unreadable, time.monotonic())) is not None:
+        log.warning("not readable as text", fault=fault, text=raw.decode("utf-8", "surrogateescape"), repeated=missed)
 
 
 def _text(word: bytes | str) -> str:

@@ -43,12 +43,18 @@ class Listed:
     proven: bool = False
     """After it answered, the list did not list a name that it cannot list."""
 
+    def __str__(self) -> str:
+        return ",".join(map(dotted, self.codes))
+
 
 @dataclass(frozen=True, slots=True)
 class Clear:
     """The list answered that it does not list the client, good for `ttl` seconds."""
 
     ttl: int
+
+    def __str__(self) -> str:
+        return "clear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,9 @@ class Unknown:
 
     why: Why
     codes: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return ":".join(filter(None, (self.why, ",".join(map(dotted, self.codes)))))
 
 
 Answer = Listed | Clear | Unknown

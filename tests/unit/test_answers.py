@@ -54,6 +54,22 @@ UNKNOWN = [
 ]
 
 
+WRITTEN = [
+    # answer, as the log has it
+    (Listed(numbers("127.0.0.2"), 300), "127.0.0.2"),
+    (Listed(numbers("127.0.0.4 127.0.0.10"), 300, proven=True), "127.0.0.4,127.0.0.10"),
+    (Clear(300), "clear"),
+    (Unknown(Why.TIMEOUT), "timeout"),
+    (Unknown(Why.BLOCKED, numbers("127.255.255.254")), "blocked:127.255.255.254"),
+    (Unknown(Why.INVALID, numbers("192.0.2.80 127.0.0.2")), "invalid:192.0.2.80,127.0.0.2"),
+]
+
+
+@pytest.mark.parametrize(("answer", "written"), WRITTEN, ids=[row[1] for row in WRITTEN])
+def test_an_answer_in_the_log(answer, written):
+    assert str(answer) == written
+
+
 @pytest.mark.parametrize(("name", "reply", "codes"), LISTED, ids=[row[0] for row in LISTED])
 def test_codes_in_loopback_say_listed(name, reply, codes):
     assert read(numbers(reply), 300) == Listed(numbers(codes), 300)

@@ -124,6 +124,56 @@ def test_levels(stderr, level, seen):
     assert "".join(line[0] for line in stderr.getvalue().splitlines()) == seen
 
 
+def own_number(stream) -> str:
+    status = os.fstat(stream.fileno())
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def another(number, device=0, inode=0) -> str:
+    first, second = map(int, number.split(":"))
+    return f"{first + device}:{second + inode}"
+
+
+JOURNAL = [
+    # JOURNAL_STREAM, from the device and inode of stderr; whether stderr is the journal
+    ("stderr itself", lambda own: own, True),
+    ("not set", lambda own: None, False),
+    ("empty", lambda own: "", False),
+    ("another inode", lambda own: another(own, inode=1), False),
+    ("another device", lambda own: another(own, device=1), False),
+    ("more behind it", lambda own: f"{own}0", False),
+    ("garbage", lambda own: "journal", False),
+]
+
+
+@pytest.mark.parametrize(("variable", "is_journal"), [row[1:] for row in JOURNAL], ids=[row[0] for row in JOURNAL])
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_the_journal_is_told_the_level_of_each_line(monkeypatch, tmp_path, form, variable, is_journal):
+    with (tmp_path / "stderr").open("w+") as stream:
+        redirect(monkeypatch, stream)
+        value = variable(own_number(stream))
+        monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+        if value is not None:
+            monkeypatch.setenv("JOURNAL_STREAM", value)
+        log.start(form, "debug")
+        for call in (log.debug, log.info, log.warning, log.error):
+            call("x", value="two\nlines")
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    assert [line[:3] for line in lines if is_journal] == (["<7>", "<6>", "<4>", "<3>"] if is_journal else [])
+    starts = ("x", "{")[form == "json"]
+    assert [line[3:][:1] if is_journal else line[:1] for line in lines] == [starts] * 4
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), None], ids=["no descriptor", "no stderr"])
+def test_what_has_no_number_is_no_journal(monkeypatch, stream):
+    monkeypatch.setenv("JOURNAL_STREAM", "0:0")
+    redirect(monkeypatch, stream)
+    log.start("logfmt", "info")
+    log.info("x")
+    assert stream is None or stream.getvalue() == "x\n"
+
+
 def test_starting_again_replaces_the_old_form(stderr):
     log.start("json", "info")
     log.start("logfmt", "info")
@@ -159,6 +209,17 @@ def test_lines_are_lost_and_counted_while_nobody_reads(pipe):
     assert reader.read(65536).decode() == f"log lines lost level=warning lines={20 - len(first)}\nafter\n"
     log.info("as before")
     assert reader.read(65536).decode() == "as before\n"
+
+
+def test_the_count_of_lost_lines_has_a_level_too(monkeypatch, pipe):
+    reader, writer = pipe
+    monkeypatch.setenv("JOURNAL_STREAM", own_number(writer))
+    log.start("logfmt", "info")
+    for _ in range(2):
+        log.info("line", filling="x" * 3000)
+    reader.read(65536)
+    log.info("after")
+    assert reader.read(65536).decode() == "<4>log lines lost level=warning lines=1\n<6>after\n"
 
 
 def test_only_the_first_line_waits_for_a_reader(monkeypatch, pipe):

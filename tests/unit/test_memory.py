@@ -29,6 +29,7 @@ from dnsbl_milter.configuration import parse, shown_settings
 from dnsbl_milter.memory import FAILURES, PAUSE_SECONDS, Memory, open_memory
 from dnsbl_milter.memory_engine import Remembered, Unavailable, digest, readable
 from dnsbl_milter.memory_sqlite import PURGED_AT_ONCE, SCHEMA, SKEW_SECONDS, SqliteEngine
+from dnsbl_milter.repeats import Repeats
 from dnsbl_milter.settings import Invalid, MemorySection
 from dnsbl_policy.greylist import Recollection, Terms, Triplet, attempt, triplet
 from mailhost.process import wait_until
@@ -201,7 +202,8 @@ def test_a_failing_memory_says_so_once_and_is_left_alone(open_front, logged):
     for _ in range(20):
         assert recall(memory) is UNAVAILABLE
     assert engine.calls == FAILURES
-    assert logged == [("WARNING", "memory unavailable, nobody is deferred", {"engine": "scripted", "why": "it is gone"})]
+    fields = {"engine": "scripted", "why": "it is gone", "repeated": 0}
+    assert logged == [("WARNING", "memory unavailable, nobody is deferred", fields)]
 
 
 def test_of_those_who_ask_a_memory_left_alone_one_at_a_time_tries(open_front, logged):
@@ -267,7 +269,60 @@ def test_a_bug_is_logged_with_its_traceback(open_front, logged):
     engine = Scripted()
     engine.fault = KeyError("oops")
     assert recall(open_front(engine)) is UNAVAILABLE
-    assert ("ERROR", "memory failed", {"engine": "scripted"}) in logged
+    assert ("ERROR", "memory failed", {"engine": "scripted", "repeated": 0}) in logged
+
+
+GONE, FINE = Unavailable("it is gone"), None
+TROUBLE = [
+    # name, faults of the engine for one recipient after the other, for as long as it takes; the lines of an hour
+    ("down", [GONE], {"memory unavailable, nobody is deferred": 1}),
+    ("down for ever new reasons", [Unavailable(f"reason {number}") for number in range(99)], {
+        "memory unavailable, nobody is deferred": Repeats.LINES,
+    }),
+    ("down and up again for each recipient", [GONE, FINE], {
+        "memory unavailable, nobody is deferred": Repeats.LINES, "memory available again": Repeats.LINES,
+    }),
+    ("a bug", [KeyError("oops")], {"memory failed": Repeats.LINES, "memory unavailable, nobody is deferred": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("faults", "lines"), [row[1:] for row in TROUBLE], ids=[row[0] for row in TROUBLE])
+def test_a_memory_in_trouble_writes_a_few_lines_an_hour_and_not_one_a_mail(open_front, logged, faults, lines):
+    engine, clock = Scripted(), Clock()
+    memory = open_front(engine, timer=clock)
+    settle(memory)
+    recipients = 1000
+    for number in range(recipients):
+        engine.fault = faults[number % len(faults)]
+        recall(memory)
+        clock.now += 1.2 * PAUSE_SECONDS  # so that each of them asks the engine
+    assert engine.calls == recipients
+    assert Counter(event for _, event, _ in logged) == lines
+    # The next hour has its few lines too, and the first of them tells of the others.
+    clock.now += Repeats.SECONDS
+    engine.fault = KeyError("oops")
+    recall(memory)
+    fields = next(fields for _, event, fields in logged[::-1] if event == "memory failed")
+    assert fields["repeated"] == max(0, recipients - Repeats.LINES) * ("memory failed" in lines)
+
+
+def test_an_outage_that_was_not_said_at_first_is_said_within_the_hour(open_front, logged):
+    engine, clock = Scripted(), Clock()
+    memory = open_front(engine, timer=clock)
+    settle(memory)
+    for _ in range(Repeats.LINES + 1):
+        engine.fault = None
+        recall(memory)
+        engine.fault = GONE
+        recall(memory)
+    assert logged[-1][1] == "memory available again"
+    while clock.now < Repeats.SECONDS:
+        clock.now += PAUSE_SECONDS
+        recall(memory)
+    (level, event, fields) = logged[-1]
+    assert (level, event) == ("WARNING", "memory unavailable, nobody is deferred")
+    # One for the last outage's beginning, and one for each second of it.
+    assert fields["repeated"] == Repeats.SECONDS / PAUSE_SECONDS
 
 
 class Stuck(Scripted):
@@ -614,6 +669,14 @@ def test_a_file_damaged_during_the_work_is_moved_aside(open_file, path, logged, 
     assert ask(engine) is DEFERRED
     assert ask(engine, NOW + 300) is PASSED
     rows(path)
+
+
+def test_a_disk_that_damages_every_file_writes_a_few_lines_an_hour(open_file, path, logged):
+    engine = open_file()
+    for _ in range(3 * Repeats.LINES):
+        assert ask(engine) is DEFERRED
+        damage_under(engine, path, lambda content: b"\xff" * len(content))
+    assert [event for _, event, _ in logged] == ["memory damaged, begun anew"] * Repeats.LINES
 
 
 def test_workers_that_meet_the_damage_together_move_one_file_aside(open_file, path, logged):

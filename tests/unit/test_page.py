@@ -6,8 +6,14 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dnsbl_milter.board import facts
+from dnsbl_milter.configuration import parse
+from dnsbl_milter.monitor import Watch
 from dnsbl_milter.page import ListRow, Mood, Status, render
+from dnsbl_milter.prober import ADVICE
+from dnsbl_milter.standing import Standing
 from dnsbl_milter.today import Today
+from dnsbl_policy.health import Fault
 
 OK = Mood("ok", "good")
 HOSTILE = "<script>alert('x')</script>&\""
@@ -15,7 +21,7 @@ HOSTILE = "<script>alert('x')</script>&\""
 
 def status(**other):
     given = {
-        "version": "1.2.3", "health": Mood("serving", "good"), "loaded": "2026-11-22 12:00:00", "reload": Mood("in force", "good"),
+        "version": "1.2.3", "at": "2026-11-22 15:00:00", "health": Mood("serving", "good"), "loaded": "2026-11-22 12:00:00", "reload": Mood("in force", "good"),
         "workers": "workers: 2 serving", "paused": (), "recipients": [("accept", 10), ("tag", 2345)], "messages": 9,
         "connections": 12, "exempt": 3, "since": "midnight",
         "lists": [ListRow("zen", [OK], "SBL +5", 200, 30, 4, 1.5, 7)], "policy": "tag = 3.0",
@@ -33,7 +39,7 @@ class Text(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
+        if tag not in ("meta", "link"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -44,10 +50,11 @@ class Text(HTMLParser):
 
 
 def test_everything_is_on_it():
-    text = " ".join(Text(render(status(paused=["spamcop", "everything"]))).text)
+    text = " ".join(Text(render(status(paused=["spamcop", "everything"], resolver="down: nobody answers"))).text)
     for shown in (
         "1.2.3", "serving", "2,345", "12 connections, 3 not judged, 9 messages", "zen", "SBL +5", "200", "15.0%", "1.5", "midnight",
-        "On observation: spamcop", "On observation: everything", "2026-11-22 12:00:00", "tag = 3.0",
+        "2026-11-22 15:00:00",
+        "Resolver at fault: down: nobody answers", "On observation: spamcop", "On observation: everything", "2026-11-22 12:00:00", "tag = 3.0",
     ):
         assert shown in text
 
@@ -56,7 +63,7 @@ def test_everything_is_on_it():
     "hostile",
     [
         {"version": HOSTILE}, {"health": Mood(HOSTILE, "bad")}, {"loaded": HOSTILE}, {"workers": HOSTILE}, {"paused": [HOSTILE]},
-        {"since": HOSTILE}, {"policy": HOSTILE}, {"recipients": [(HOSTILE, 1)]},
+        {"since": HOSTILE}, {"at": HOSTILE}, {"resolver": HOSTILE}, {"policy": HOSTILE}, {"recipients": [(HOSTILE, 1)]},
         {"lists": [ListRow(HOSTILE, [Mood(HOSTILE, "bad")], HOSTILE, 1, 1, 0, None, 0)]},
     ],
     ids=lambda given: next(iter(given)),
@@ -70,14 +77,40 @@ def test_whatever_is_put_into_it_stays_text(hostile):
 
 def test_it_needs_nothing_from_elsewhere():
     page = render(status())
-    assert {tag for tag, _ in Text(page).tags}.isdisjoint({"script", "img", "link", "iframe", "object"})
+    tags = Text(page).tags
+    assert {tag for tag, _ in tags}.isdisjoint({"script", "img", "iframe", "object"})
+    # Without an icon a browser asks for one.
+    assert [attributes for tag, attributes in tags if tag == "link"] == [{"rel": "icon", "href": "data:,"}]
     assert not re.search(r"https?:|url\(|@import", page)
     assert "prefers-color-scheme: dark" in page
+
+
+COUNTS = [
+    # connections and messages, as the page says it
+    (0, "0 connections, 0 not judged, 0 messages"),
+    (1, "1 connection, 0 not judged, 1 message "),
+    (1234567, "1,234,567 connections, 0 not judged, 1,234,567 messages"),
+]
+
+
+@pytest.mark.parametrize(("count", "said"), COUNTS)
+def test_counts_in_words(count, said):
+    assert said in " ".join(Text(render(status(connections=count, messages=count, exempt=0))).text)
 
 
 def test_a_list_that_nobody_asked_has_no_share_and_no_median():
     page = render(status(lists=[ListRow("zen", [OK], "+5", 0, 0, 0, None, 0)]))
     assert "%" not in re.sub(r"<style>.*</style>", "", page, flags=re.DOTALL)
+
+
+def test_a_resolver_at_fault_is_named_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    loaded = parse("list = [{ zone = 'one.example', weight = 1 }]", "f.toml")
+    watch = Watch(loaded, facts(), Standing(loaded.policy.lists), tmp_path)
+    assert watch.status(EVENING).resolver == ""
+    for fault in Fault:
+        watch._standing.fault = fault
+        assert watch.status(EVENING).resolver == f"{fault}: {ADVICE[fault]}"
 
 
 # --- counts of today

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from dnsbl_milter import log
 from dnsbl_milter.pauses import EVERYTHING, Pauses, file, parse_duration, read, write
 
 NOW = 1_000_000.0
@@ -13,11 +14,12 @@ DURATIONS = [("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86_400)]
 NO_DURATIONS = ["", "2", "h", "2 h", "-1h", "0m", "1.5h", "2w", "1h30m", "٢h", "9999999d"]
 
 USELESS = [
-    ("an empty file", ""),
-    ("half a file", '{"zen": 1'),
-    ("another document", "[1, 2]"),
-    ("odd moments", '{"zen": "soon", "spamcop": []}'),
-    ("bytes", "\0\0\0"),
+    # name, what is in the file, what the log says of it
+    ("an empty file", "", "Expecting value"),
+    ("half a file", '{"zen": 1', "Expecting ',' delimiter"),
+    ("another document", "[1, 2]", "expected an object"),
+    ("odd moments", '{"zen": "soon", "spamcop": []}', "expected seconds since the epoch, or null, for spamcop, zen"),
+    ("bytes", "\0\0\0", "Expecting value"),
 ]
 
 
@@ -43,16 +45,43 @@ def test_what_is_written_is_read_until_its_time_has_come(path):
     assert read(path, NOW + 60) == {"zen": None}
 
 
-@pytest.mark.parametrize("content", [row[1] for row in USELESS], ids=[row[0] for row in USELESS])
-def test_a_file_that_makes_no_sense_pauses_nothing(path, content):
+@pytest.fixture
+def warnings(monkeypatch):
+    """Return what the log is told, by name and reason."""
+    told = []
+    monkeypatch.setattr(log, "warning", lambda event, *, file, why: told.append((event, file, why)))
+    return told
+
+
+@pytest.mark.parametrize(("content", "why"), [row[1:] for row in USELESS], ids=[row[0] for row in USELESS])
+def test_a_file_that_makes_no_sense_pauses_nothing_and_is_named_once(path, warnings, content, why):
+    write(path, {"zen": None})
+    pauses = Pauses(path)
+    assert pauses.names() == {"zen"}
     path.write_text(content)
     assert read(path, NOW) == {}
+    assert [pauses.names() for _ in range(100)] == [frozenset()] * 100
+    ((event, file, said),) = warnings
+    assert (event, file) == ("pauses not understood", path)
+    assert said.startswith(why)
+
+
+def test_what_makes_sense_holds_beside_what_does_not(path, warnings):
+    path.write_text('{"zen": null, "spamcop": "2h"}')
+    assert Pauses(path).names() == {"zen"}
+    assert [why for _, _, why in warnings] == ["expected seconds since the epoch, or null, for spamcop"]
+
+
+def test_a_file_that_cannot_be_read_pauses_nothing_and_is_named(path, warnings):
+    path.mkdir()
     assert Pauses(path).names() == frozenset()
+    assert [why for _, _, why in warnings] == ["Is a directory"]
 
 
-def test_no_file_pauses_nothing(path):
+def test_no_file_pauses_nothing_and_is_nothing_to_speak_of(path, warnings):
     assert read(path, NOW) == {}
     assert Pauses(path).names() == frozenset()
+    assert warnings == []
 
 
 def test_a_process_sees_every_change_at_once(path):

@@ -362,6 +362,17 @@ def test_each_action(lines, points, action, answer, reply, end, done):
     assert counted(where, "recipients_total", action=action) == 1
 
 
+def test_what_each_list_answered_is_there_for_who_looks_for_it(monkeypatch):
+    logged: list[tuple] = []
+    monkeypatch.setattr(module.log, "debug", lambda event, **fields: logged.append((event, fields)))
+    session, _ = connected(house(LISTED, Unknown(Why.TIMEOUT), weights=(1, 1)))
+    session.close()
+    assert logged == [
+        ("answer", {"client": ip_address(CLIENT), "list": "a", "answer": LISTED, "ms": 100.0}),
+        ("answer", {"client": ip_address(CLIENT), "list": "b", "answer": Unknown(Why.TIMEOUT), "ms": 100.0}),
+    ]
+
+
 def test_the_fields_of_the_log_are_the_contracts():
     contract = (
         "client host helo sender recipient queue action enforced score low high lists unknown exempt decisive wait_ms cached"

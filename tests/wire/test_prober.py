@@ -11,7 +11,6 @@ from faulty import NXDOMAIN, SERVFAIL, SILENCE, Reply, clear, failure, listed
 from museum import BAD, GUILTY, INNOCENTS, TAGGED, TEST_ENTRIES, Museum, entries, healthy, until
 
 from dnsbl_milter.nameserver import parse_nameserver
-from dnsbl_milter.prober import Repeats
 
 ZONE = "bad.example"
 SIX = "2001:db8::66"
@@ -213,12 +212,3 @@ def test_how_a_nameserver_answers_is_read(name_server):
     assert server.ask("none.invalid.", "A", 1.0, tcp=True).rcode == NXDOMAIN
     name_server.zones[""] = SILENCE
     assert server.ask("none.invalid.", "A", 0.1) is None
-
-
-def test_what_is_said_over_and_over_is_left_out():
-    repeats = Repeats()
-    assert [repeats.allow("x", float(moment)) for moment in range(6)] == [0, 0, 0, 0, None, None]
-    assert repeats.allow("y", 6.0) == 0
-    assert repeats.allow("x", 3601.0) == 2
-    assert repeats.allow("x", 3602.0) == 0
-    assert repeats.allow("x", -5.0) is not None

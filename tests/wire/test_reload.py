@@ -103,6 +103,22 @@ def test_fifty_open_sessions_end_as_they_began_and_new_ones_get_the_new_policy(s
     assert "actions.reject: null -> 4.0" in event["changes"]
 
 
+def test_every_process_takes_on_the_level_and_the_form_of_the_log(service, path, write):
+    assert told(path) == ACCEPT
+    service.write(write() + "log = { level = 'debug', format = 'json' }\n")
+    service.reload_and_wait()
+    # The third is the monitor's: what is paused, it says.
+    (service.folder / "pauses.json").write_text('{"two": null}')
+    assert told(path) == ACCEPT
+    service.wait_until(lambda: service.events("answer") and service.events("paused"), "all have spoken")
+    (answer,) = service.events("answer")
+    assert (answer["level"], answer["client"], answer["list"], answer["answer"]) == ("debug", CLIENT, "one", "127.0.0.2")
+    assert 0 <= answer["ms"] < 10_000
+    first, second = service.events("decision")
+    assert ("time" in first, "time" in second) == (False, True)
+    assert [service.events(event)[0].get("time") is None for event in ("serving", "reloaded", "paused")] == [True, False, False]
+
+
 BROKEN = [
     # what is wrong, what is written, what the log says
     ("no TOML", "[actions\n", "is not TOML"),

@@ -191,6 +191,36 @@ def test_a_refused_reload_ends_and_says_so(tmp_path, name_server):
         assert service.told[-1][1] == "STATUS=Serving with 2 workers"
 
 
+LEVELS = {"started": "<6>", "serving": "<6>", "decision": "<6>", "reloaded": "<6>", "configuration": "<4>", "reload refused": "<3>"}
+"""Events of the supervisor and of a worker, and how the journal is told their level."""
+
+
+@pytest.mark.parametrize("is_journal", [True, False], ids=["the journal", "a file, while the journal is elsewhere"])
+def test_the_journal_learns_the_level_of_each_line(tmp_path, name_server, monkeypatch, is_journal):
+    """JOURNAL_STREAM names the stream that is the journal (systemd.exec(5)); here a file stands for it."""
+    log = tmp_path / "log"
+    log.touch()
+    elsewhere = 0 if is_journal else 1
+    monkeypatch.setenv("JOURNAL_STREAM", f"{log.stat().st_dev}:{log.stat().st_ino + elsewhere}")
+    path = str(tmp_path / "milter.sock")
+    with Service(tmp_path, policy(name_server.text, path)) as service:
+        service.write("[actions]\ntag = 'high'\n")
+        service.reload_and_wait()
+        service.write(policy(name_server.text, path, actions="{ defer = 3, reject = 99 }"))  # of which it warns
+        service.reload_and_wait()
+        assert ask(path) == 451
+        service.wait_until(lambda: "decision " in service.log(), "it has logged the decision")
+        lines = [re.match(r"(<\d>)?(\w+(?: \w+)*?)(?= \w+=|$)", line) for line in service.log().splitlines()]
+    expected = LEVELS if is_journal else dict.fromkeys(LEVELS)
+    assert {event: level for level, event in (line.groups() for line in lines)} == expected
+
+
+def test_nothing_takes_the_level_from_the_journal():
+    # yes is the default of both.
+    assert SERVICE["Service"].get("SyslogLevelPrefix", ["yes"]) == ["yes"]
+    assert SERVICE["Service"].get("StandardError", ["journal"]) == ["journal"]
+
+
 def fill(queue):
     """Send to a socket that nobody reads until it takes no more."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(BlockingIOError):

@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -33,6 +33,9 @@ STEADY_SECONDS = 60.0
 PING_SECONDS = 1.0
 SILENT_SECONDS = 5.0
 """A worker that has given no sign of life for so long does not count as serving."""
+CANDIDATE_SECONDS = 30.0
+"""How long the workers of a new configuration may take to serve: many times what a start takes on a busy host, for
+whoever takes longer hangs, and no other reload can begin until this one has ended."""
 
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
@@ -56,6 +59,7 @@ class _Generation:
     standing: Standing
     workers: list[_Place]
     monitors: list[_Place]
+    since: float = field(default_factory=time.monotonic)
     kill_at: float | None = None
     """When what has not drained by then is killed; None before it is told to drain."""
 
@@ -143,6 +147,7 @@ class Supervisor:
             now = time.monotonic()
             self._fill(now)
             self._kill_overdue(now)
+            self._refuse_overdue(now)
             self._ping(now)
             self._wait(now)
         shutil.rmtree(self._metrics, ignore_errors=True)
@@ -195,6 +200,16 @@ class Supervisor:
                     os.kill(held.pid, signal.SIGKILL)
                 generation.kill_at = now + LONGEST_DELAY
 
+    def _refuse_overdue(self, now: float) -> None:
+        """Give up a candidate that hangs."""
+        if self._candidate is None or now < self._candidate.since + CANDIDATE_SECONDS:
+            return
+        for held in self._candidate.living():
+            # It would not hear the word to drain, and has no session; one that serves may have some.
+            if not held.serving:
+                os.kill(held.pid, signal.SIGKILL)
+        self._abandon(f"the new workers did not serve within {CANDIDATE_SECONDS:g} seconds")
+
     def _ping(self, now: float) -> None:
         """Ask for signs of life, count them, and let the service manager's watchdog know of them."""
         if now < self._pinged + self._beat:
@@ -223,6 +238,8 @@ class Supervisor:
         for descriptor in signs:
             poll.register(descriptor, select.POLLIN)
         due = [self._pinged + self._beat]
+        if self._candidate is not None:
+            due.append(self._candidate.since + CANDIDATE_SECONDS)
         for generation in self._generations():
             if generation.kill_at is not None:
                 due.append(generation.kill_at)

@@ -291,6 +291,104 @@ def test_a_reload_that_is_asked_for_while_another_fails_is_done(service, path, w
     wait_until(lambda: told(path) == 550, 20, "the second is in force")
 
 
+STUCK = """
+import os, time
+from pathlib import Path
+from dnsbl_milter import supervisor, worker
+
+supervisor.CANDIDATE_SECONDS = 2.0
+serve = worker.serve
+
+def stumble(*arguments):
+    folder = Path(os.environ["STATE_DIRECTORY"])
+    if (folder / "die").exists():
+        os._exit(3)
+    try:
+        (folder / "hang").rename(folder / f"hung-{os.getpid()}")
+    except FileNotFoundError:
+        serve(*arguments)
+    while True:
+        time.sleep(60)
+
+worker.serve = stumble
+"""
+"""New workers die while there is a file `die`; who finds one called `hang` takes it, and never gives a sign of life."""
+
+
+@pytest.fixture
+def stuck(tmp_path, write):
+    with Service(tmp_path, write(), prelude=STUCK) as started:
+        yield started
+
+
+def test_a_new_worker_that_hangs_is_given_up(stuck, tmp_path, write, path):
+    before = children(stuck.process.pid)
+    (tmp_path / "hang").touch()
+    stuck.write(write("{ discard = 4 }", workers=1))
+    stuck.reload()
+    stuck.wait_until(lambda: list(tmp_path.glob("hung-*")), "it hangs")
+    # While it does, another one is asked for.
+    stuck.write(write(AFTER))
+    stuck.reload()
+    stuck.wait_until(lambda: stuck.events("reload refused"), "it is refused")
+    (refused,) = stuck.events("reload refused")
+    assert refused["fault"] == "the new workers did not serve within 2 seconds; the old ones go on"
+    wait_until(lambda: told(path) == 550, 20, "the second is in force")
+    wait_until_drained(stuck)
+    (hung,) = tmp_path.glob("hung-*")
+    assert not {int(hung.name.removeprefix("hung-")), *before} & set(children(stuck.process.pid))
+    assert len(stuck.events("reloaded")) == 1
+    assert stuck.metrics()["dnsbl_config_last_reload_successful", ()] == 1
+
+
+def test_while_a_hung_worker_is_given_up_the_old_ones_go_on(stuck, tmp_path, write, path):
+    before = sorted(children(stuck.process.pid))
+    (tmp_path / "hang").touch()
+    stuck.write(write(AFTER, workers=1))
+    stuck.reload_and_wait()
+    assert stuck.metrics()["dnsbl_config_last_reload_successful", ()] == 0
+    assert stuck.told[-1][1].endswith("the last reload was refused, see the log")
+    assert told(path) == ACCEPT
+    wait_until(lambda: sorted(children(stuck.process.pid)) == before, 10, "the hung one is gone")
+
+
+def test_who_serves_beside_a_hung_worker_finishes_its_sessions(stuck, tmp_path, write, path):
+    old = stuck.workers()
+    (tmp_path / "hang").touch()
+    stuck.write(write(AFTER))
+    for pid in old:
+        os.kill(pid, signal.SIGSTOP)
+    stuck.reload()
+    # Nobody else can take it.
+    session = Session(path, CLIENT).__enter__()
+    for pid in old:
+        os.kill(pid, signal.SIGCONT)
+    stuck.wait_until(lambda: stuck.events("reload refused"), "it is refused")
+    assert session.recipient() == 550
+    session.quit()
+    session.close()
+    wait_until_drained(stuck)
+    assert stuck.workers() == old
+    assert told(path) == ACCEPT
+    assert "killed" not in stuck.log()
+
+
+def test_new_workers_that_die_are_not_tried_again_and_again(stuck, tmp_path, write, path):
+    before = sorted(children(stuck.process.pid))
+    (tmp_path / "die").touch()
+    stuck.write(write(AFTER))
+    for number in range(1, 4):
+        stuck.reload_and_wait()
+        assert len(stuck.events("reload refused")) == number
+        wait_until(lambda: sorted(children(stuck.process.pid)) == before, 10, "no new process is left")
+        # One death is enough, and nobody is put in its place.
+        assert len(stuck.events("worker died")) == number
+        assert told(path) == ACCEPT
+    (tmp_path / "die").unlink()
+    stuck.reload_and_wait()
+    assert told(path) == 550
+
+
 def test_no_process_can_be_started_for_a_while(service, path, write):
     """Too many open files, as too little memory: the supervisor goes on, says so, and tries again."""
     before = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)

@@ -33,6 +33,9 @@ STEADY_SECONDS = 60.0
 PING_SECONDS = 1.0
 SILENT_SECONDS = 5.0
 """A worker that has given no sign of life for so long does not count as serving."""
+LOST_SECONDS = 30.0
+"""A process that has been asked for so long and gave no sign of life is killed and replaced: it is stuck, for one that
+is merely starved of time has come to its turn by then."""
 CANDIDATE_SECONDS = 30.0
 """How long the workers of a new configuration may take to serve: many times what a start takes on a busy host, for
 whoever takes longer hangs, and no other reload can begin until this one has ended."""
@@ -70,6 +73,10 @@ class _Generation:
     @property
     def serving(self) -> bool:
         return all(place.held is not None and place.held.serving for place in self.workers)
+
+    def kind(self, place: _Place) -> str:
+        """Return what the process in a place is called."""
+        return "worker" if place in self.workers else "monitor"
 
     def living(self) -> Iterator[Child]:
         return (place.held for place in self.places if place.held is not None)
@@ -218,9 +225,24 @@ class Supervisor:
         for generation in self._generations():
             for held in generation.living():
                 held.tell(worker.PING)
+                held.unanswered += 1
+        self._kill_lost()
         self._count(now)
         if self._watchdog is not None and self._board[Fact.SERVING]:
             notify.tell("WATCHDOG=1")
+
+    def _kill_lost(self) -> None:
+        """Kill whoever holds a place and does nothing there."""
+        # In questions, not by the clock: while we ourselves stood still nobody was asked.
+        patience = round(LOST_SECONDS / self._beat)
+        for place in self._current.places:
+            held = place.held
+            if held is None or self._current.kill_at is not None or not held.unanswered:
+                continue
+            # Past it too: one of a new generation may have been silent while that was none of ours to serve by.
+            if held.unanswered % patience == 0:
+                log.error(f"{self._current.kind(place)} killed, it gave no sign of life", pid=held.pid, seconds=LOST_SECONDS)
+                os.kill(held.pid, signal.SIGKILL)
 
     def _count(self, now: float) -> None:
         current = [place.held for place in self._current.workers if place.held] if not self._stopping else []
@@ -386,7 +408,7 @@ class Supervisor:
         if generation.kill_at is not None:
             return
         self._put_off(place, now, steady=now - dead.since >= STEADY_SECONDS)
-        what = "worker" if place in generation.workers else "monitor"
+        what = generation.kind(place)
         log.error(f"{what} died", pid=dead.pid, status=status, restart_in=place.delay)
         self._board[Fact.RESTARTS] += what == "worker"
         self._count(now)

@@ -389,6 +389,67 @@ def test_new_workers_that_die_are_not_tried_again_and_again(stuck, tmp_path, wri
     assert told(path) == 550
 
 
+HASTY = "from dnsbl_milter import supervisor; supervisor.LOST_SECONDS = 3.0"
+
+
+@pytest.fixture
+def hasty(tmp_path, write):
+    with Service(tmp_path, write(), prelude=HASTY) as started:
+        yield started
+
+
+def test_a_worker_that_is_stuck_is_killed_and_replaced(hasty, path):
+    stuck, other = hasty.workers()
+    os.kill(stuck, signal.SIGSTOP)
+    hasty.wait_until(lambda: hasty.events("worker died"), "it is killed")
+    (killed,) = hasty.events("worker killed, it gave no sign of life")
+    (died,) = hasty.events("worker died")
+    assert (killed["pid"], died["pid"], died["status"]) == (str(stuck), str(stuck), "-9")
+    hasty.wait_until(lambda: hasty.health()[1]["workers"]["serving"] == 2, "it is replaced")
+    assert other in hasty.workers()
+    assert stuck not in hasty.workers()
+    assert hasty.metrics()["dnsbl_worker_restarts_total", ()] == 1
+    assert told(path) == ACCEPT
+
+
+def test_a_monitor_that_is_stuck_is_killed_and_replaced(hasty):
+    (stuck,) = set(children(hasty.process.pid)) - set(hasty.workers())
+    os.kill(stuck, signal.SIGSTOP)
+    hasty.wait_until(lambda: hasty.events("monitor killed, it gave no sign of life"), "it is killed")
+    hasty.wait_until(lambda: stuck not in children(hasty.process.pid), "it is gone")
+    hasty.wait_until(lambda: hasty.health()[0] == 200, "it is replaced")
+    # It is no worker, and is not counted as one.
+    assert hasty.metrics()["dnsbl_worker_restarts_total", ()] == 0
+
+
+def test_nobody_is_killed_because_the_supervisor_stood_still(hasty):
+    before = sorted(children(hasty.process.pid))
+    (monitor,) = set(before) - set(hasty.workers())
+    hasty.signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    wait_until(lambda: time.monotonic() > stopped + 5, 10, "more has passed than a silent one is given")
+    hasty.signal(signal.SIGCONT)
+    # That something is done after it, and the count of silence begins anew.
+    os.kill(monitor, signal.SIGKILL)
+    hasty.wait_until(lambda: hasty.health()[0] == 200, "the monitor is replaced")
+    assert hasty.workers() == [pid for pid in before if pid != monitor]
+    assert "gave no sign of life" not in hasty.log()
+
+
+def test_a_silent_worker_that_drains_is_given_its_time_and_no_more(hasty, path, write):
+    hasty.write(write(drain_seconds=8))
+    hasty.reload_and_wait()
+    wait_until_drained(hasty)
+    stuck = hasty.workers()[0]
+    os.kill(stuck, signal.SIGSTOP)
+    hasty.write(write(AFTER))
+    hasty.reload_and_wait()
+    hasty.wait_until(lambda: hasty.events("killed, its sessions took too long"), "it is killed", 30)
+    assert [event["pid"] for event in hasty.events("killed, its sessions took too long")] == [str(stuck)]
+    assert "gave no sign of life" not in hasty.log()
+    wait_until_drained(hasty)
+
+
 def test_no_process_can_be_started_for_a_while(service, path, write):
     """Too many open files, as too little memory: the supervisor goes on, says so, and tries again."""
     before = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)

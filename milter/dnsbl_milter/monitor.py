@@ -3,6 +3,7 @@
 Floor 4: standard library only. A scrape costs the workers nothing: their counters lie in shared files.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -59,7 +60,9 @@ def serve(
         threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), name="web", daemon=True).start()
     os.write(signs, b".")
     while os.read(control, 1) == worker.PING:
-        os.write(signs, b".")
+        # The supervisor may be gone since it asked; the end of the other pipe says so.
+        with contextlib.suppress(OSError):
+            os.write(signs, b".")
         watch.note_pauses()
     if server is not None:
         # Whoever has been let in gets an answer; who has not is our successor's.
@@ -165,7 +168,7 @@ class Watch:
         mode = " (observe mode: no mail is touched)" if observing else ""
         return page.Status(
             version=__version__,
-            health=page.Mood("serving" + mode, "good") if serving else page.Mood("no worker serves", "bad"),
+            health=page.Mood("serving" + mode, "good") if serving else page.Mood(self._why_not(), "bad"),
             workers=f"workers: {serving} serving, {draining} draining, {int(board[Fact.RESTARTS])} died",
             loaded=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(board[Fact.RELOADED_AT])),
             reload=page.Mood("in force", "good") if board[Fact.RELOAD_SUCCESSFUL] else page.Mood("refused", "bad"),
@@ -204,10 +207,13 @@ class Watch:
         text, content_type = metrics.render(self._folder, self.gauges(), accept)
         return HTTPStatus.OK, content_type, text
 
+    def _why_not(self) -> str:
+        return "stopping" if self._board[Fact.STOPPING] else "no worker serves"
+
     def _health(self, _accept: str) -> tuple[HTTPStatus, str, bytes]:
         serving = int(self._board[Fact.SERVING])
         document = {
-            "status": "ok" if serving else "no worker serves",
+            "status": "ok" if serving else self._why_not(),
             "workers": {"serving": serving, "draining": int(self._board[Fact.DRAINING])},
             "reload_successful": bool(self._board[Fact.RELOAD_SUCCESSFUL]),
             # No reason for another status: mail flows without them.

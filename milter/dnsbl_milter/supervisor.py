@@ -36,6 +36,8 @@ SILENT_SECONDS = 5.0
 LOST_SECONDS = 30.0
 """A process that has been asked for so long and gave no sign of life is killed and replaced: it is stuck, for one that
 is merely starved of time has come to its turn by then."""
+LAST_ANSWER_SECONDS = 2.0
+"""For the monitor to end what it is answering, when the daemon stops and nothing else holds that up."""
 CANDIDATE_SECONDS = 30.0
 """How long the workers of a new configuration may take to serve: many times what a start takes on a busy host, for
 whoever takes longer hangs, and no other reload can begin until this one has ended."""
@@ -166,10 +168,10 @@ class Supervisor:
         standing = Standing(configuration.policy.lists, before if configuration.settings.health.enabled else None)
 
         def work(number: int) -> child.Task:
-            return partial(_work, configuration, self._sockets.milter, standing, number)
+            return partial(_work, configuration, self._sockets, standing, number)
 
         def watch(number: int) -> child.Task:
-            return partial(monitor.serve, configuration, self._sockets.web, self._board, standing, self._metrics)
+            return partial(_watch, configuration, self._sockets, self._board, standing, self._metrics)
 
         count = configuration.settings.milter.workers
         watched = self._sockets.web is not None or configuration.settings.health.enabled
@@ -202,8 +204,10 @@ class Supervisor:
     def _kill_overdue(self, now: float) -> None:
         for generation in self._old:
             if generation.kill_at is not None and now >= generation.kill_at:
-                for held in generation.living():
-                    log.warning("killed, its sessions took too long", pid=held.pid)
+                workers = [place.held for place in generation.workers if place.held]
+                what = "sessions" if workers else "answers"
+                for held in workers or generation.living():
+                    log.warning(f"killed, its {what} took too long", pid=held.pid)
                     os.kill(held.pid, signal.SIGKILL)
                 generation.kill_at = now + LONGEST_DELAY
 
@@ -363,10 +367,12 @@ class Supervisor:
         refused = "" if self._board[Fact.RELOAD_SUCCESSFUL] else "; the last reload was refused, see the log"
         notify.tell("READY=1", f"STATUS=Serving with {len(self._current.workers)} workers{refused}")
 
-    def _drain(self, generation: _Generation) -> None:
+    def _drain(self, generation: _Generation, *, watched: bool = False) -> None:
+        """Let a generation end its sessions and leave; the monitor of one that is watched stays for the time being."""
         generation.kill_at = time.monotonic() + generation.configuration.settings.milter.drain_seconds
-        for held in generation.living():
-            held.tell(child.DRAIN)
+        for place in generation.workers if watched else generation.places:
+            if place.held is not None:
+                place.held.tell(child.DRAIN)
         if any(generation.living()):
             self._old.append(generation)
         self._count(time.monotonic())
@@ -379,12 +385,27 @@ class Supervisor:
             remove_socket(self._current.configuration.endpoint)
         self._sockets.milter.close()
         self._stopping = True
-        for generation in filter(None, (self._current, self._candidate)):
-            self._drain(generation)
-        self._candidate = None
+        self._board[Fact.STOPPING] = True
+        # How the drain goes is there to be read, and /healthz says that nobody is to come any more. But where a
+        # successor may start before we have gone, it needs the port.
+        self._drain(self._current, watched=notify.is_managed())
+        if self._candidate is not None:
+            self._drain(self._candidate)
+            self._candidate = None
+        self._end_watch()
         # Or whoever asks for metrics would wait for nobody.
         if self._sockets.web is not None:
             self._sockets.web.close()
+
+    def _end_watch(self) -> None:
+        """Let the monitor go too, when the daemon stops and its last worker has gone."""
+        if not self._stopping or any(place.held for generation in self._old for place in generation.workers):
+            return
+        for generation in self._old:
+            last = time.monotonic() + LAST_ANSWER_SECONDS
+            generation.kill_at = min(generation.kill_at or last, last)
+            for held in generation.living():
+                held.tell(child.DRAIN)
 
     def _reap(self) -> None:
         while True:
@@ -399,6 +420,7 @@ class Supervisor:
                     if place.held is not None and place.held.pid == pid:
                         self._bury(generation, place, place.held, os.waitstatus_to_exitcode(status))
             self._old = [generation for generation in self._old if any(generation.living())]
+            self._end_watch()
             self._count(time.monotonic())
 
     def _bury(self, generation: _Generation, place: _Place, dead: Child, status: int) -> None:
@@ -424,11 +446,24 @@ class Supervisor:
             log.warning("configuration", warning=warning)
 
 
+# What is not for a process it closes: a listening socket stays open while anybody holds it, and whoever connected
+# would wait for nobody.
+
+
 def _work(
-    configuration: Configuration, listening: socket.socket, standing: Standing, number: int, control: int, signs: int
+    configuration: Configuration, sockets: _Sockets, standing: Standing, number: int, control: int, signs: int
 ) -> NoReturn:
+    if sockets.web is not None:
+        sockets.web.close()
     metrics.share_as(number)
-    worker.serve(configuration, listening, standing, control, signs)
+    worker.serve(configuration, sockets.milter, standing, control, signs)
+
+
+def _watch(
+    configuration: Configuration, sockets: _Sockets, board: Board, standing: Standing, folder: Path, control: int, signs: int
+) -> NoReturn:
+    sockets.milter.close()
+    monitor.serve(configuration, sockets.web, board, standing, folder, control, signs)
 
 
 def _noted(_number: int, _frame: object) -> None:

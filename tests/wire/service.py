@@ -89,7 +89,8 @@ class Service:
         """
         folder.mkdir(parents=True, exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self.web = f"127.0.0.1:{free.getsockname()[1]}"
+            self.web_address: tuple[str, int] = free.getsockname()
+        self.web = "{}:{}".format(*self.web_address)
         self.folder = folder
         self.configuration = folder / "dnsbl-milter.toml"
         self.write(configuration)

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from faulty import NameServer, listed
@@ -15,7 +16,7 @@ from miltertest import MilterError
 from mta import ACCEPT, Session, action
 from service import Service, policy
 
-from mailhost.daemon import children
+from mailhost.daemon import Daemon, children
 from mailhost.process import wait_until
 
 CLIENT, CLEAN = "192.0.2.7", "192.0.2.8"
@@ -525,6 +526,81 @@ def test_a_second_signal_ends_them_at_once(service, path):
     service.signal(signal.SIGTERM)
     assert service.process.wait(10) == 0
     session.close()
+    assert "answers took too long" not in service.log()
+
+
+def test_until_the_last_session_has_ended_whoever_asks_is_told_how_it_goes(service, path):
+    session = Session(path, CLIENT).__enter__()
+    service.signal(signal.SIGTERM)
+    service.wait_until(lambda: draining(service) == 1, "the idle worker has left")
+    status, said = service.health()
+    assert (status, said["status"], said["workers"]) == (503, "stopping", {"serving": 0, "draining": 1})
+    assert "stopping" in service.page("/")[2]
+    assert session.recipient() == ACCEPT
+    # What the last sessions do is still counted, and read.
+    wait_until(lambda: service.metrics()["dnsbl_recipients_total", (("action", "tag"),)] == 1, 10, "it is counted")
+    session.quit()
+    session.close()
+    assert service.process.wait(20) == 0
+    assert service.health() == (0, {})
+    assert "killed" not in service.log()
+    with socket.create_server(service.web_address):
+        pass  # the port is free
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_who_watches_the_end_keeps_no_door_open(tmp_path, name_server, host):
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+        port = free.getsockname()[1]
+    text = policy(name_server.text, f"{'inet6' if ':' in host else 'inet'}:{port}@{host}", actions=BEFORE)
+    with Service(tmp_path, text) as service:
+        session = Session((host, port), CLIENT).__enter__()
+        service.signal(signal.SIGTERM)
+        service.wait_until(lambda: draining(service) == 1, "the idle worker has left")
+        with pytest.raises(ConnectionRefusedError):
+            Session((host, port))
+        session.quit()
+        session.close()
+        assert service.process.wait(20) == 0
+
+
+PATIENT = "from dnsbl_milter import monitor; monitor.PATIENCE_SECONDS = 3600"
+
+
+def test_a_slow_reader_of_metrics_does_not_hold_up_the_end(tmp_path, write):
+    with Service(tmp_path, write(), prelude=PATIENT) as service:
+        with socket.create_connection(service.web_address) as reader:
+            reader.sendall(b"GET /metrics HTTP/1.1\r\n")
+            # Who comes later has been answered, so this one has been let in.
+            assert service.health()[0] == 200
+            service.signal(signal.SIGTERM)
+            assert service.process.wait(15) == 0
+        assert service.events("killed, its answers took too long")
+
+
+def test_a_successor_takes_over_the_port_for_metrics_where_nobody_manages_us(tmp_path, write, path):
+    """Started by hand, the next daemon may come while the last sessions of the one before still run."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        web = f"127.0.0.1:{free.getsockname()[1]}"
+    text = write().replace("{web}", web)
+    daemon = Daemon(tmp_path / "first", text)
+    try:
+        session = Session(path, CLIENT).__enter__()
+        daemon.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: len(children(daemon.process.pid)) == 1, 10, "but for one worker all have left")
+        successor = Daemon(tmp_path / "second", text)
+        try:
+            assert urlopen(f"http://{web}/healthz", timeout=10).status == 200
+            assert told(path) == ACCEPT
+            assert session.recipient() == ACCEPT
+            session.quit()
+            session.close()
+            assert daemon.wait_until_ended(20) == 0
+            assert told(path) == ACCEPT
+        finally:
+            successor.kill()
+    finally:
+        daemon.kill()
 
 
 def test_workers_leave_when_the_supervisor_is_killed(service, path):

@@ -23,6 +23,7 @@ from dnsbl_milter.child import Child
 from dnsbl_milter.configuration import Configuration, load, shown_settings
 from dnsbl_milter.effective import differences
 from dnsbl_milter.listen import ListenError, adopt_socket, open_socket, open_web_socket, remove_socket
+from dnsbl_milter.scratch import FolderError, make_folder
 from dnsbl_milter.settings import Invalid
 from dnsbl_milter.standing import Standing
 
@@ -95,8 +96,18 @@ class _Sockets:
 
 
 def run(configuration: Configuration, path: Path | None) -> int:
-    """Run the daemon until SIGTERM or SIGINT; return the exit status. Raises `ListenError` before the first fork."""
-    return Supervisor(configuration, path, _open_sockets(configuration)).run()
+    """Run the daemon until SIGTERM or SIGINT; return the exit status.
+
+    Raises `ListenError` or `FolderError` before the first fork.
+    """
+    sockets = _open_sockets(configuration)
+    try:
+        folder = make_folder()
+    except FolderError:
+        if not sockets.passed:
+            remove_socket(configuration.endpoint)
+        raise
+    return Supervisor(configuration, path, sockets, folder).run()
 
 
 def _open_sockets(configuration: Configuration) -> _Sockets:
@@ -119,11 +130,11 @@ def _open_sockets(configuration: Configuration) -> _Sockets:
 class Supervisor:
     """Keeps the processes of the current generation alive, and ends those of older ones."""
 
-    def __init__(self, configuration: Configuration, path: Path | None, sockets: _Sockets) -> None:
+    def __init__(self, configuration: Configuration, path: Path | None, sockets: _Sockets, folder: Path) -> None:
         self._path = path
         self._sockets = sockets
         self._board: Board = facts()
-        self._metrics = metrics.make_folder()
+        self._metrics = folder
         self._current = self._generation(configuration, None)
         self._candidate: _Generation | None = None
         self._old: list[_Generation] = []

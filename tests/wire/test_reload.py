@@ -4,6 +4,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from miltertest import MilterError
 from mta import ACCEPT, Session, action
 from service import Service, policy
 
-from mailhost.daemon import Daemon, children
+from mailhost.daemon import Daemon, children, environment
 from mailhost.process import wait_until
 
 CLIENT, CLEAN = "192.0.2.7", "192.0.2.8"
@@ -603,12 +605,85 @@ def test_a_successor_takes_over_the_port_for_metrics_where_nobody_manages_us(tmp
         daemon.kill()
 
 
-def test_workers_leave_when_the_supervisor_is_killed(service, path):
-    workers = service.workers()
+def test_all_leave_when_the_supervisor_is_killed(service, path):
+    left = children(service.process.pid)
+    assert len(left) == 3  # with the monitor
     session = Session(path, CLIENT).__enter__()
     service.signal(signal.SIGKILL)
     service.process.wait()
     assert session.recipient() == ACCEPT
     session.quit()
     session.close()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 10, "the workers have left")
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), 10, "its children have left")
+    assert "Traceback" not in service.log()
+
+
+def test_what_a_killed_daemon_left_goes_when_nobody_of_it_lives(service, path):
+    left = children(service.process.pid)
+    (folder,) = service.runtime.iterdir()
+    session = Session(path, CLIENT).__enter__()
+    service.signal(signal.SIGKILL)
+    service.process.wait()
+    wait_until(lambda: sum(Path(f"/proc/{pid}").exists() for pid in left) == 1, 10, "one worker is left")
+    service.start()
+    # The last session is still counted there.
+    assert folder.is_dir()
+    assert len(list(service.runtime.iterdir())) == 2
+    session.quit()
+    session.close()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), 10, "the last has left")
+    service.restart()
+    assert not folder.exists()
+    assert len(list(service.runtime.iterdir())) == 1
+
+
+def test_what_is_not_a_dead_daemons_stays(tmp_path, write):
+    runtime, precious = tmp_path / "runtime", tmp_path / "precious"
+    for folder in (precious, runtime / "dnsbl-milter-metrics-dead", runtime / "dnsbl-milter-metrics-foreign", runtime / "metrics-x"):
+        folder.mkdir(parents=True)
+        (folder / "counter_0.db").touch()
+    (runtime / "dnsbl-milter-metrics-file").touch()
+    (runtime / "dnsbl-milter-metrics-link").symlink_to(precious)
+    os.chown(runtime / "dnsbl-milter-metrics-foreign", 65534, 65534)
+    with Service(tmp_path, write()) as service:
+        (own,) = {file.name for file in runtime.iterdir()} - {
+            "dnsbl-milter-metrics-foreign", "dnsbl-milter-metrics-file", "dnsbl-milter-metrics-link", "metrics-x",
+        }  # fmt: skip
+        assert own != "dnsbl-milter-metrics-dead"
+        assert (precious / "counter_0.db").exists()
+        assert (runtime / "dnsbl-milter-metrics-foreign" / "counter_0.db").exists()
+        assert service.stop() == 0
+        assert not (runtime / own).exists()
+
+
+NO_FOLDER = [
+    # the runtime directory, what is said of it
+    ("missing", "No such file or directory"),
+    ("file", "Not a directory"),
+    ("closed", "Permission denied"),
+]
+
+
+@pytest.mark.parametrize(("runtime", "said"), NO_FOLDER)
+def test_where_the_counters_find_no_place_it_is_one_line(tmp_path, write, path, runtime, said):
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir(mode=0o555)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        web = f"127.0.0.1:{free.getsockname()[1]}"
+    (tmp_path / "c.toml").write_text(write().replace("{web}", web))
+    # Even root is denied something without its capabilities.
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-m", "dnsbl_milter", "run", "--config", tmp_path / "c.toml"],
+        env=os.environ | environment() | {"RUNTIME_DIRECTORY": str(tmp_path / runtime)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"cannot make a folder for the counters in {tmp_path / runtime}: {said}; "
+        f"you are user {os.geteuid()}, and RUNTIME_DIRECTORY names another place\n"
+    )
+    # And what was opened before is not left behind.
+    assert not Path(path).exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dnsbl_milter import configuration, metrics, monitor
+from dnsbl_milter import configuration, metrics, watch
 from dnsbl_milter.board import facts
 from dnsbl_milter.standing import Standing
 from mailhost.process import program
@@ -97,7 +97,7 @@ def exported(tmp_path):
     names = set()
     for family in metrics.Metrics(loaded.policy.lists)._registry.collect():
         names |= {sample.name for sample in family.samples}
-    watched = monitor.Watch(loaded, facts(), Standing(loaded.policy.lists), tmp_path).gauges()
+    watched = watch.Watch(loaded, facts(), Standing(loaded.policy.lists), tmp_path).gauges()
     return names | {f"dnsbl_{gauge.name}" + "_total" * gauge.counter for gauge in watched}
 
 

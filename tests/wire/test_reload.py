@@ -392,7 +392,7 @@ def test_new_workers_that_die_are_not_tried_again_and_again(stuck, tmp_path, wri
     assert told(path) == 550
 
 
-HASTY = "from dnsbl_milter import supervisor; supervisor.LOST_SECONDS = 3.0"
+HASTY = "from dnsbl_milter import generation; generation.LOST_SECONDS = 3.0"
 
 
 @pytest.fixture

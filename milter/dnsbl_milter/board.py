@@ -16,6 +16,7 @@ class Fact(IntEnum):
     RESTARTS = auto()
     SERVING = auto()
     DRAINING = auto()
+    STOPPING = auto()
 
 
 class Board:

@@ -32,6 +32,8 @@ class Child:
     since: float = field(default_factory=time.monotonic)
     heard: float | None = None
     """When it last gave a sign of life; None before its first, which says that it serves."""
+    unanswered: int = 0
+    """How often it was asked for a sign of life since its last one."""
 
     @property
     def serving(self) -> bool:
@@ -49,7 +51,7 @@ class Child:
         """Take its signs of life; False if the pipe has ended."""
         signs = os.read(self.signs, 4096)
         if signs:
-            self.heard = time.monotonic()
+            self.heard, self.unanswered = time.monotonic(), 0
         return bool(signs)
 
     def close(self) -> None:

@@ -110,14 +110,25 @@ def open_socket(endpoint: Endpoint, mode: int) -> socket.socket:
 
 
 def adopt_socket(passed: socket.socket, endpoint: Endpoint) -> socket.socket:
-    """Take over a listening socket that the service manager holds. Raises `ListenError` if it is of another family."""
-    if passed.family != endpoint.family or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    """Take over a listening socket that the service manager holds. Raises `ListenError` if it listens elsewhere."""
+    if not _listens(passed, endpoint):
         raise ListenError(
             f"milter.socket: the service manager passed a socket that does not listen on {endpoint}; "
             "make ListenStream= in the socket unit and this key agree"
         )
     passed.setblocking(False)
     return passed
+
+
+def _listens(passed: socket.socket, endpoint: Endpoint) -> bool:
+    if passed.family != endpoint.family or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return False
+    name = passed.getsockname()
+    if endpoint.family == socket.AF_UNIX:
+        # Resolved, for /var/run is a link to /run; an abstract name is bytes, and no path.
+        return Path(str(name)).resolve() == Path(endpoint.path).resolve()
+    # Not the host: it may be a name, or every address.
+    return bool(name[1] == endpoint.port)
 
 
 def parse_web_address(text: str) -> tuple[socket.AddressFamily, str, int]:

@@ -7,9 +7,7 @@ serves a small number that the supervisor hands out and takes back at death: wit
 pile up for ever, and two living processes on one number would lose counts (2,000 read as 1,352).
 """
 
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +33,6 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _SCORES = (-10, -5, -2, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20)
 
 Labels = tuple[str, ...]
-
-
-def make_folder() -> Path:
-    """Return an empty folder for the counters of a daemon that starts, in the runtime directory if there is one."""
-    runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    made = Path(tempfile.mkdtemp(prefix="metrics-", dir=runtime or None))
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(made)
-    return made
 
 
 def share_as(number: int) -> None:

@@ -26,6 +26,11 @@ def tell(*states: str) -> None:
         notify.sendto("\n".join(states).encode(), address)
 
 
+def is_managed() -> bool:
+    """Tell whether a service manager looks after us, who starts no successor before we have gone."""
+    return "NOTIFY_SOCKET" in os.environ
+
+
 def reloading() -> None:
     """Tell the service manager that a reload begins; READY=1 ends it."""
     tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

@@ -20,6 +20,7 @@ from museum import entries  # noqa: E402
 from dnsbl_milter import metrics  # noqa: E402
 from dnsbl_milter.configuration import parse  # noqa: E402
 from dnsbl_milter.prober import Prober  # noqa: E402
+from dnsbl_milter.scratch import make_folder  # noqa: E402
 from dnsbl_milter.standing import Standing  # noqa: E402
 from dnsbl_policy.answers import PENDING, Clear  # noqa: E402
 from dnsbl_policy.health import Record, State  # noqa: E402
@@ -43,7 +44,7 @@ def main(rounds: int) -> dict[str, object]:
     nameserver = os.read(port_read, 100).decode()
     configuration = parse(f'dns.nameservers = ["{nameserver}"]\nactions.tag = 3\nmemory.url = ""\n{text}', "bench")
     lists = configuration.policy.lists
-    folder = metrics.make_folder()
+    folder = make_folder()
     for number in range(WORKERS):
         metrics.share_as(number)
         metrics.Metrics(lists)

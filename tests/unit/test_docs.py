@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from dnsbl_milter import configuration, metrics, monitor, settings
+from dnsbl_milter import configuration, metrics, settings, watch
 from dnsbl_milter.board import facts
 from dnsbl_milter.cli import main
 from dnsbl_milter.standing import Standing
@@ -55,7 +55,7 @@ def test_every_key_is_documented(section, key):
 def test_every_metric_is_documented_and_every_documented_metric_exists(tmp_path):
     loaded = configuration.parse(EXAMPLES[-1], "README.md")
     counted = metrics.Metrics(loaded.policy.lists)._registry.collect()
-    watched = monitor.Watch(loaded, facts(), Standing(loaded.policy.lists), tmp_path).gauges()
+    watched = watch.Watch(loaded, facts(), Standing(loaded.policy.lists), tmp_path).gauges()
     names = {metric.name + "_total" * (metric.type == "counter") for metric in counted}
     names |= {f"dnsbl_{gauge.name}" + "_total" * gauge.counter for gauge in watched}
     assert names == documented_metrics()

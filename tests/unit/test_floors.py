@@ -18,12 +18,13 @@ FLOORS = [
     ("0", "dnsbl_policy", "actions answers codes lists points"),
     ("1", "dnsbl_policy", "allow catalog greylist health proof relevance scoring"),
     ("2", "dnsbl_milter", "access board breaker cache cf configuration effective faults listen listing log mc metrics nameserver"),
-    ("2", "dnsbl_milter", "notify page pauses probe prober prover repeats replies resolver settings standing today wire"),
+    ("2", "dnsbl_milter", "notify page pauses probe prober prover repeats replies resolver scratch settings sockets standing"),
+    ("2", "dnsbl_milter", "today wire"),
     ("2", "dnsbl_milter", "memory memory_engine memory_file memory_redis memory_sqlite"),
     ("3", "dnsbl_milter", "asked diagnosis explain importing session survey translation"),
     ("3, above its sessions", "dnsbl_milter", "worker"),
-    ("4", "dnsbl_milter", "child monitor"),
-    ("4, above its children", "dnsbl_milter", "supervisor"),
+    ("4", "dnsbl_milter", "child monitor watch"),
+    ("4, above its children", "dnsbl_milter", "generation lineage supervisor"),
     ("5", "dnsbl_milter", "__main__ cli cli.common cli.config cli.doctor cli.explain cli.imports cli.lists cli.memory cli.pauses cli.run"),
 ]
 

@@ -427,6 +427,33 @@ def test_a_passed_socket_is_adopted(folder):
         assert not passed.getblocking()
 
 
+def test_a_passed_socket_may_have_its_path_by_a_link(folder):
+    (folder / "run").mkdir()
+    (folder / "link").symlink_to(folder / "run")
+    with socket.socket(UNIX, socket.SOCK_STREAM) as passed:
+        passed.bind(f"{folder}/link/m.sock")
+        passed.listen()
+        assert adopt_socket(passed, parse_endpoint(f"local:{folder}/run/m.sock")) is passed
+
+
+ELSEWHERE = [
+    # where the passed socket listens, the family, what the configuration says
+    ("{folder}/other.sock", UNIX, "local:{folder}/m.sock"),
+    ("\0abstract-{folder}", UNIX, "local:{folder}/m.sock"),
+    (("127.0.0.1", 0), INET, "inet:1@127.0.0.1"),
+    (("::1", 0), INET6, "inet6:1@::1"),
+]
+
+
+@pytest.mark.parametrize(("where", "family", "configured"), ELSEWHERE)
+def test_a_passed_socket_that_listens_elsewhere(folder, where, family, configured):
+    with socket.socket(family, socket.SOCK_STREAM) as passed:
+        passed.bind(where.format(folder=folder) if isinstance(where, str) else where)
+        passed.listen()
+        with pytest.raises(ListenError, match="make ListenStream= in the socket unit and this key agree"):
+            adopt_socket(passed, parse_endpoint(configured.format(folder=folder)))
+
+
 def test_a_passed_socket_that_does_not_fit(folder):
     message = (
         "milter.socket: the service manager passed a socket that does not listen on {}; "

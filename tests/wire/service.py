@@ -38,9 +38,11 @@ if given >= 0:
     os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "dnsbl-milter.socket"}
 if "WATCHDOG_USEC" in os.environ:
     os.environ["WATCHDOG_PID"] = str(os.getpid())
-os.execv(sys.executable, [sys.executable, "-m", "dnsbl_milter", *sys.argv[2:]])
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[2:]])
 """
 """Becomes the daemon under the process id that it names, which only the process itself knows."""
+
+MAIN = "import sys; from dnsbl_milter.cli import main; main(sys.argv[1:], prog_name='dnsbl-milter')"
 
 ONE_LIST = '[{ name = "one", zone = "one.example", weight = 4 }]'
 """The lists of a test that wants no more than one."""
@@ -78,14 +80,17 @@ class Service:
         watchdog: float | None = None,
         wrapper: Sequence[str] = (),
         deaf: bool = False,
+        prelude: str = "",
     ) -> None:
         """Prepare everything; `start` starts it. The watchdog is in seconds; the text's {web} is filled in.
 
         The wrapper is a command that becomes the daemon, such as strace -D. A deaf manager never reads what it is told.
+        The prelude is Python that the daemon's process runs first: it makes a fault, or shortens a patience.
         """
         folder.mkdir(parents=True, exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self.web = f"127.0.0.1:{free.getsockname()[1]}"
+            self.web_address: tuple[str, int] = free.getsockname()
+        self.web = "{}:{}".format(*self.web_address)
         self.folder = folder
         self.configuration = folder / "dnsbl-milter.toml"
         self.write(configuration)
@@ -97,6 +102,7 @@ class Service:
         self._listening = listening
         self._watchdog = watchdog
         self._wrapper = wrapper
+        self._program = f"{prelude}\n{MAIN}"
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(folder / "notify"))
         self._hearer = threading.Thread(target=self._hear, name="service manager", daemon=True)
@@ -122,7 +128,7 @@ class Service:
         manager = {"NOTIFY_SOCKET": str(self.folder / "notify"), "RUNTIME_DIRECTORY": str(self.runtime)}
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*self._wrapper, sys.executable, "-c", BOOT, str(given), "run", "--config", str(self.configuration)],
+                [*self._wrapper, sys.executable, "-c", BOOT, str(given), self._program, "run", "--config", str(self.configuration)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

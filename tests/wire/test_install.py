@@ -29,9 +29,10 @@ exec cat
 
 
 class Machine:
-    """A mount namespace, and commands in it."""
+    """A mount namespace, and commands in it; nobody sees there what lies in its own folder out here."""
 
     def __init__(self, folder):
+        self.path = ""
         self._holder = subprocess.Popen(
             [program("unshare", "util-linux"), "--mount", "--propagation", "private", "bash", "-c", MACHINE, "machine", folder],
             stdin=subprocess.PIPE,
@@ -51,7 +52,7 @@ class Machine:
                 "PIP_NO_INDEX": "1",
                 "PIP_NO_BUILD_ISOLATION": "0",
                 "PIP_ROOT_USER_ACTION": "ignore",
-                "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+                "PATH": f"{self.path}{os.environ['PATH']}:/usr/sbin:/sbin",
             }
             | environment,
             stdin=subprocess.DEVNULL,
@@ -87,8 +88,8 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path):
-    started = Machine(tmp_path)
+def machine(tmp_path_factory):
+    started = Machine(tmp_path_factory.mktemp("machine"))
     yield started
     started.end()
 
@@ -222,6 +223,138 @@ def test_another_place(machine):
     assert machine.run("test", "-e", "/opt/elsewhere/milter").returncode == 1
 
 
+def test_it_goes_where_it_was(machine):
+    machine.install("--prefix", "/opt/elsewhere/milter")
+    said = machine.install()
+    assert "-m venv" not in said
+    assert machine.run("test", "-e", PREFIX).returncode == 1
+    assert "/opt/elsewhere/milter/bin/dnsbl-milter config check && systemctl reload dnsbl-milter" in said
+    machine.install("--uninstall")
+    assert machine.run("test", "-e", "/opt/elsewhere/milter").returncode == 1
+
+
+def test_whatever_roots_umask_the_milter_can_read_its_program(machine):
+    done = machine.run("bash", "-c", f"umask 077; {INSTALL}")
+    assert done.returncode == 0, done.stderr
+    assert machine.run("find", PREFIX, "-not", "-type", "l", "-not", "-perm", "-o=r").stdout == ""
+    assert machine.run("find", PREFIX, "-type", "d", "-not", "-perm", "-o=x").stdout == ""
+
+
+def test_a_python_that_the_system_has_replaced(machine):
+    """Debian's next release has another, and leaves the environment without what was installed for the old one."""
+    machine.install()
+    machine.run("bash", "-c", f"mv {PREFIX}/lib/python3.* {PREFIX}/lib/python3.0")
+    assert "-m venv --clear" in machine.install()
+    assert machine.run(f"{PREFIX}/bin/dnsbl-milter", "config", "check").returncode == 0
+    assert machine.run("test", "-e", f"{PREFIX}/lib/python3.0").returncode == 1
+
+
+def test_what_could_not_be_installed_is_tried_again_or_removed(machine, tmp_path):
+    (tmp_path / "tmp").mkdir()
+    # Without them pip finds none of the libraries.
+    done = machine.run(INSTALL, PYTHONPATH="", TMPDIR=str(tmp_path / "tmp"))
+    assert done.returncode == 1
+    assert "install: failed: " in done.stderr
+    assert "pip install" in done.stderr
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert machine.run("test", "-e", "/etc/systemd/system/dnsbl-milter.service").returncode == 1
+    machine.install("--uninstall")
+    assert machine.run("test", "-e", PREFIX).returncode == 1
+    machine.install()
+
+
+def test_without_sendmail_the_socket_is_roots(machine):
+    machine.run("sed", "-i", "/^smm/d", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow")
+    done = machine.run(INSTALL)
+    assert done.returncode == 0, done.stderr
+    assert "no Sendmail is here yet; run this again when it is" in done.stderr
+    assert "\nSocketGroup=root\n" in machine.read("/etc/systemd/system/dnsbl-milter.socket")
+
+
+def test_a_line_that_is_there_is_not_asked_for_again(machine):
+    line = "INPUT_MAIL_FILTER(`dnsbl-milter', `S=local:/run/dnsbl-milter/milter.sock, T=C:10s;S:10s;R:10s;E:30s')dnl\n"
+    machine.run("mkdir", "-p", "/etc/mail")
+    machine.write("/etc/mail/sendmail.mc", f"dnl {line}")
+    assert "Add these two lines" in machine.install()
+    machine.write("/etc/mail/sendmail.mc", line)
+    said = machine.install()
+    assert "Add these two lines" not in said
+    assert "/etc/mail/sendmail.mc has the milter's line." in said
+
+
+def test_who_is_not_root_sees_a_dry_run_too(machine):
+    machine.run("mkdir", "/opt/checkout")
+    for part in ("contrib", "milter", "policy", "systemd", "README.md", "CHANGELOG.md", "LICENSE", "setup.cfg", "pyproject.toml"):
+        machine.run("cp", "-r", ROOT / part, "/opt/checkout")
+    machine.install()
+    words = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "/opt/checkout/contrib/install")
+    done = machine.run(*words, "--dry-run", PYTHON="/usr/bin/python3")
+    assert done.returncode == 0, done.stderr
+    assert f"a {CONFIGURATION} that is there stays as it is" in done.stdout
+    assert f"+ write {CONFIGURATION}" not in done.stdout
+    done = machine.run(*words)
+    assert done.returncode == 1
+    assert "must be root" in done.stderr
+
+
+SYSTEMCTL = """#!/bin/bash
+echo "$*" >>/run/told
+case $1 in
+disable) [ -e /etc/systemd/system/dnsbl-milter.service ] ;;
+restart) [ ! -e /run/broken ] ;;
+esac
+"""
+
+
+@pytest.fixture
+def booted(machine, tmp_path):
+    """Return a machine on which systemd seems to run: what it is told is in /run/told."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "systemctl").write_text(SYSTEMCTL)
+    (tmp_path / "bin" / "systemctl").chmod(0o755)
+    machine.run("mkdir", "-p", "/run/systemd/system")
+    machine.path = f"{tmp_path}/bin:"
+    return machine
+
+
+def told(machine):
+    """Return what systemctl has been told since the last time."""
+    said = machine.read("/run/told").splitlines()
+    machine.run("rm", "/run/told")
+    return said
+
+
+def test_under_systemd_the_socket_is_there_before_the_service(booted):
+    booted.install()
+    assert told(booted) == [
+        "daemon-reload",
+        "enable --now dnsbl-milter.socket",
+        "enable dnsbl-milter.service",
+        "restart dnsbl-milter.service",
+    ]
+    booted.write(CONFIGURATION, "[actions]\ntga = 3\n")
+    assert booted.run(INSTALL).returncode == 1
+    assert booted.run("test", "-e", "/run/told").returncode == 1
+
+
+def test_a_service_that_does_not_start_is_said_with_where_to_look(booted):
+    booted.run("touch", "/run/broken")
+    done = booted.run(INSTALL)
+    assert done.returncode == 1
+    assert "install: it does not start: journalctl -u dnsbl-milter -n 20 tells why" in done.stderr
+
+
+def test_under_systemd_it_is_stopped_and_gone(booted):
+    booted.install()
+    booted.run("mkdir", "/etc/systemd/system/dnsbl-milter.service.d")
+    told(booted)
+    said = booted.install("--uninstall")
+    assert told(booted) == ["disable --now dnsbl-milter.service dnsbl-milter.socket", "daemon-reload"]
+    assert "rm -r /etc/dnsbl-milter /etc/systemd/system/dnsbl-milter.service.d /var/lib/dnsbl-milter;" in said
+    # And once more, with no unit that could be disabled.
+    booted.install("--uninstall")
+
+
 WRONG = [
     # options, and what is said
     (("--prefix", "/usr"), "a folder of its own"),
@@ -253,6 +386,7 @@ def test_an_old_python_is_named(machine, tmp_path):
     old = tmp_path / "python3"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
+    assert machine.run(old).returncode == 1
     done = machine.run(INSTALL, PYTHON=str(old))
     assert done.returncode == 1
     assert "older than 3.11" in done.stderr

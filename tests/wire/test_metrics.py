@@ -369,7 +369,7 @@ def everything(service):
     shown = {path: service.page(path)[2] for path in ("/metrics", "/", "/healthz")}
     shown["openmetrics"] = service.page(accept="application/openmetrics-text")[2]
     for words in (("config", "show"), ("config", "show", "--json"), ("config", "check"), ("explain", "192.0.2.1"),
-                  ("explain", "192.0.2.1", "--json"), ("explain", "192.0.2.3")):  # fmt: skip
+                  ("explain", "192.0.2.1", "--json"), ("explain", "192.0.2.3"), ("lists",), ("lists", "--json"), ("doctor",), ("doctor", "--json")):  # fmt: skip
         done = command(*words, "--config", service.configuration)
         shown[" ".join(words)] = done.stdout + done.stderr
     for file in service.folder.rglob("*"):
@@ -414,9 +414,13 @@ def test_a_key_is_shown_nowhere(tmp_path, name_server, path, entry, zone):
         (tmp_path / "key").write_text(f"{KEY} and more\n")
         service.write(text + '\nlist = 3\n[[list]]\nzone = "' + KEY + '.zen.dq.spamhaus.net"\nweight = "x"\n')
         service.reload_and_wait()
-        service.write(text)
+        service.write(text.replace("tag = 1, defer = 3", "tag = 1"))
         (tmp_path / "key").write_text(f"{KEY}\n")
         service.reload_and_wait()
+        with Session(path, "192.0.2.1") as session:
+            assert session.recipient() == ACCEPT
+            told.append(str(session.message(("Subject", "hello"))))
+        assert "X-DNSBL-Action" in told[-1]
         shown = everything(service) | {"replies": "\n".join(told)}
         assert len(shown) > 12
         assert [where for where, what in shown.items() if KEY in what.lower()] == []

@@ -107,6 +107,16 @@ def test_a_pause_survives_a_restart(host):
     host.run("pause", "two")
     host.restart()
     assert host.told() == "accept"
+    assert host.gauge("two") == 1
+
+
+def test_so_does_its_end(host):
+    host.run("pause")
+    host.run("pause", "two")
+    host.run("resume")
+    host.restart()
+    assert host.told() == 451
+    assert (host.gauge("one"), host.gauge("two"), host.gauge("*")) == (0, 0, 0)
 
 
 def test_a_pause_ends_by_itself(host):

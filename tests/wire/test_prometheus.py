@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dnsbl_milter import configuration, metrics, monitor
+from dnsbl_milter import configuration, metrics, watch
 from dnsbl_milter.board import facts
 from dnsbl_milter.standing import Standing
 from mailhost.process import program
@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parents[2] / "contrib" / "prometheus"
 RECORDING, ALERTS, TESTS, RUNBOOK = (
     (FOLDER / name).read_text() for name in ("recording.yml", "alerts.yml", "alerts.test.yml", "RUNBOOK.md")
 )
+README = (FOLDER.parents[1] / "README.md").read_text()
 NAMES = re.findall(r"- alert: (\w+)", ALERTS)
 RECORDED = re.findall(r"- record: (\S+)", RECORDING)
 
@@ -78,6 +79,35 @@ def test_each_alert_is_shown_to_fire_and_to_stay_quiet(name):
     assert fires
 
 
+MUTANTS = [
+    # what is done to the condition of an alert, and the condition then
+    ("it never holds", "vector(1) > 1"),
+    ("it always holds", "vector(1)"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("condition", [row[1] for row in MUTANTS], ids=[row[0] for row in MUTANTS])
+def test_each_alert_that_never_or_always_fires_is_noticed(tmp_path, name, condition):
+    changed, count = re.subn(
+        rf"(- alert: {name}\n +expr: )(.*?)(\n +(?:for|labels):)", rf"\g<1>{condition}\g<3>", ALERTS, flags=re.DOTALL
+    )
+    assert count == 1
+    # A day's worth of another alert takes long.
+    head, *cases = re.split(r"(?m)^(?=  - name:)", TESTS)
+    concerned = head + "".join(case for case in cases if f"alertname: {name}" in case)
+    for file, text in (("recording.yml", RECORDING), ("alerts.yml", changed), ("alerts.test.yml", concerned)):
+        (tmp_path / file).write_text(text)
+    done = promtool("test", "rules", str(tmp_path / "alerts.test.yml"))
+    assert done.returncode == 1
+    assert set(re.findall(r"alertname: (\w+)", done.stdout + done.stderr)) == {name}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_alert_has_its_line_in_the_readme(name):
+    assert len(re.findall(rf"^\| `{name}` \| .+ \| .+ \|$", README, re.MULTILINE)) == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_alert_has_its_runbook(name):
     (entry,) = re.findall(rf"- alert: {name}\n(.*?)(?=\n      - alert:|\Z)", ALERTS, re.DOTALL)
@@ -89,6 +119,7 @@ def test_each_alert_has_its_runbook(name):
 
 def test_the_runbook_has_no_section_for_an_alert_that_is_not_there():
     assert set(re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE)) == set(NAMES)
+    assert set(re.findall(r"^\| `(Dnsbl\w+)`", README, re.MULTILINE)) == set(NAMES)
 
 
 def exported(tmp_path):
@@ -97,7 +128,7 @@ def exported(tmp_path):
     names = set()
     for family in metrics.Metrics(loaded.policy.lists)._registry.collect():
         names |= {sample.name for sample in family.samples}
-    watched = monitor.Watch(loaded, facts(), Standing(loaded.policy.lists), tmp_path).gauges()
+    watched = watch.Watch(loaded, facts(), Standing(loaded.policy.lists), tmp_path).gauges()
     return names | {f"dnsbl_{gauge.name}" + "_total" * gauge.counter for gauge in watched}
 
 

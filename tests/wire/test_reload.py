@@ -4,10 +4,13 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from faulty import NameServer, listed
@@ -15,7 +18,7 @@ from miltertest import MilterError
 from mta import ACCEPT, Session, action
 from service import Service, policy
 
-from mailhost.daemon import children
+from mailhost.daemon import Daemon, children, environment
 from mailhost.process import wait_until
 
 CLIENT, CLEAN = "192.0.2.7", "192.0.2.8"
@@ -307,6 +310,165 @@ def test_a_reload_that_is_asked_for_while_another_fails_is_done(service, path, w
     wait_until(lambda: told(path) == 550, 20, "the second is in force")
 
 
+STUCK = """
+import os, time
+from pathlib import Path
+from dnsbl_milter import supervisor, worker
+
+supervisor.CANDIDATE_SECONDS = 2.0
+serve = worker.serve
+
+def stumble(*arguments):
+    folder = Path(os.environ["STATE_DIRECTORY"])
+    if (folder / "die").exists():
+        os._exit(3)
+    try:
+        (folder / "hang").rename(folder / f"hung-{os.getpid()}")
+    except FileNotFoundError:
+        serve(*arguments)
+    while True:
+        time.sleep(60)
+
+worker.serve = stumble
+"""
+"""New workers die while there is a file `die`; who finds one called `hang` takes it, and never gives a sign of life."""
+
+
+@pytest.fixture
+def stuck(tmp_path, write):
+    with Service(tmp_path, write(), prelude=STUCK) as started:
+        yield started
+
+
+def test_a_new_worker_that_hangs_is_given_up(stuck, tmp_path, write, path):
+    before = children(stuck.process.pid)
+    (tmp_path / "hang").touch()
+    stuck.write(write("{ discard = 4 }", workers=1))
+    stuck.reload()
+    stuck.wait_until(lambda: list(tmp_path.glob("hung-*")), "it hangs")
+    # While it does, another one is asked for.
+    stuck.write(write(AFTER))
+    stuck.reload()
+    stuck.wait_until(lambda: stuck.events("reload refused"), "it is refused")
+    (refused,) = stuck.events("reload refused")
+    assert refused["fault"] == "the new workers did not serve within 2 seconds; the old ones go on"
+    wait_until(lambda: told(path) == 550, 20, "the second is in force")
+    wait_until_drained(stuck)
+    (hung,) = tmp_path.glob("hung-*")
+    assert not {int(hung.name.removeprefix("hung-")), *before} & set(children(stuck.process.pid))
+    assert len(stuck.events("reloaded")) == 1
+    assert stuck.metrics()["dnsbl_config_last_reload_successful", ()] == 1
+
+
+def test_while_a_hung_worker_is_given_up_the_old_ones_go_on(stuck, tmp_path, write, path):
+    before = sorted(children(stuck.process.pid))
+    (tmp_path / "hang").touch()
+    stuck.write(write(AFTER, workers=1))
+    stuck.reload_and_wait()
+    assert stuck.metrics()["dnsbl_config_last_reload_successful", ()] == 0
+    assert stuck.told[-1][1].endswith("the last reload was refused, see the log")
+    assert told(path) == ACCEPT
+    wait_until(lambda: sorted(children(stuck.process.pid)) == before, 10, "the hung one is gone")
+
+
+def test_who_serves_beside_a_hung_worker_finishes_its_sessions(stuck, tmp_path, write, path):
+    old = stuck.workers()
+    (tmp_path / "hang").touch()
+    stuck.write(write(AFTER))
+    for pid in old:
+        os.kill(pid, signal.SIGSTOP)
+    stuck.reload()
+    # Nobody else can take it.
+    session = Session(path, CLIENT).__enter__()
+    for pid in old:
+        os.kill(pid, signal.SIGCONT)
+    stuck.wait_until(lambda: stuck.events("reload refused"), "it is refused")
+    assert session.recipient() == 550
+    session.quit()
+    session.close()
+    wait_until_drained(stuck)
+    assert stuck.workers() == old
+    assert told(path) == ACCEPT
+    assert "killed" not in stuck.log()
+
+
+def test_new_workers_that_die_are_not_tried_again_and_again(stuck, tmp_path, write, path):
+    before = sorted(children(stuck.process.pid))
+    (tmp_path / "die").touch()
+    stuck.write(write(AFTER))
+    for number in range(1, 4):
+        stuck.reload_and_wait()
+        assert len(stuck.events("reload refused")) == number
+        wait_until(lambda: sorted(children(stuck.process.pid)) == before, 10, "no new process is left")
+        # One death is enough, and nobody is put in its place.
+        assert len(stuck.events("worker died")) == number
+        assert told(path) == ACCEPT
+    (tmp_path / "die").unlink()
+    stuck.reload_and_wait()
+    assert told(path) == 550
+
+
+HASTY = "from dnsbl_milter import generation; generation.LOST_SECONDS = 3.0"
+
+
+@pytest.fixture
+def hasty(tmp_path, write):
+    with Service(tmp_path, write(), prelude=HASTY) as started:
+        yield started
+
+
+def test_a_worker_that_is_stuck_is_killed_and_replaced(hasty, path):
+    stuck, other = hasty.workers()
+    os.kill(stuck, signal.SIGSTOP)
+    hasty.wait_until(lambda: hasty.events("worker died"), "it is killed")
+    (killed,) = hasty.events("worker killed, it gave no sign of life")
+    (died,) = hasty.events("worker died")
+    assert (killed["pid"], died["pid"], died["status"]) == (str(stuck), str(stuck), "-9")
+    hasty.wait_until(lambda: hasty.health()[1]["workers"]["serving"] == 2, "it is replaced")
+    assert other in hasty.workers()
+    assert stuck not in hasty.workers()
+    assert hasty.metrics()["dnsbl_worker_restarts_total", ()] == 1
+    assert told(path) == ACCEPT
+
+
+def test_a_monitor_that_is_stuck_is_killed_and_replaced(hasty):
+    (stuck,) = set(children(hasty.process.pid)) - set(hasty.workers())
+    os.kill(stuck, signal.SIGSTOP)
+    hasty.wait_until(lambda: hasty.events("monitor killed, it gave no sign of life"), "it is killed")
+    hasty.wait_until(lambda: stuck not in children(hasty.process.pid), "it is gone")
+    hasty.wait_until(lambda: hasty.health()[0] == 200, "it is replaced")
+    # It is no worker, and is not counted as one.
+    assert hasty.metrics()["dnsbl_worker_restarts_total", ()] == 0
+
+
+def test_nobody_is_killed_because_the_supervisor_stood_still(hasty):
+    before = sorted(children(hasty.process.pid))
+    (monitor,) = set(before) - set(hasty.workers())
+    hasty.signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    wait_until(lambda: time.monotonic() > stopped + 5, 10, "more has passed than a silent one is given")
+    hasty.signal(signal.SIGCONT)
+    # That something is done after it, and the count of silence begins anew.
+    os.kill(monitor, signal.SIGKILL)
+    hasty.wait_until(lambda: hasty.health()[0] == 200, "the monitor is replaced")
+    assert hasty.workers() == [pid for pid in before if pid != monitor]
+    assert "gave no sign of life" not in hasty.log()
+
+
+def test_a_silent_worker_that_drains_is_given_its_time_and_no_more(hasty, path, write):
+    hasty.write(write(drain_seconds=8))
+    hasty.reload_and_wait()
+    wait_until_drained(hasty)
+    stuck = hasty.workers()[0]
+    os.kill(stuck, signal.SIGSTOP)
+    hasty.write(write(AFTER))
+    hasty.reload_and_wait()
+    hasty.wait_until(lambda: hasty.events("killed, its sessions took too long"), "it is killed", 30)
+    assert [event["pid"] for event in hasty.events("killed, its sessions took too long")] == [str(stuck)]
+    assert "gave no sign of life" not in hasty.log()
+    wait_until_drained(hasty)
+
+
 def test_no_process_can_be_started_for_a_while(service, path, write):
     """Too many open files, as too little memory: the supervisor goes on, says so, and tries again."""
     before = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
@@ -382,14 +544,162 @@ def test_a_second_signal_ends_them_at_once(service, path):
     service.signal(signal.SIGTERM)
     assert service.process.wait(10) == 0
     session.close()
+    assert "answers took too long" not in service.log()
 
 
-def test_workers_leave_when_the_supervisor_is_killed(service, path):
-    workers = service.workers()
+def test_until_the_last_session_has_ended_whoever_asks_is_told_how_it_goes(service, path):
+    session = Session(path, CLIENT).__enter__()
+    service.signal(signal.SIGTERM)
+    service.wait_until(lambda: draining(service) == 1, "the idle worker has left")
+    status, said = service.health()
+    assert (status, said["status"], said["workers"]) == (503, "stopping", {"serving": 0, "draining": 1})
+    assert "stopping" in service.page("/")[2]
+    assert session.recipient() == ACCEPT
+    # What the last sessions do is still counted, and read.
+    wait_until(lambda: service.metrics()["dnsbl_recipients_total", (("action", "tag"),)] == 1, 10, "it is counted")
+    session.quit()
+    session.close()
+    assert service.process.wait(20) == 0
+    assert service.health() == (0, {})
+    assert "killed" not in service.log()
+    with socket.create_server(service.web_address):
+        pass  # the port is free
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_who_watches_the_end_keeps_no_door_open(tmp_path, name_server, host):
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+        port = free.getsockname()[1]
+    text = policy(name_server.text, f"{'inet6' if ':' in host else 'inet'}:{port}@{host}", actions=BEFORE)
+    with Service(tmp_path, text) as service:
+        session = Session((host, port), CLIENT).__enter__()
+        service.signal(signal.SIGTERM)
+        service.wait_until(lambda: draining(service) == 1, "the idle worker has left")
+        with pytest.raises(ConnectionRefusedError):
+            Session((host, port))
+        session.quit()
+        session.close()
+        assert service.process.wait(20) == 0
+
+
+PATIENT = "from dnsbl_milter import monitor; monitor._Request.timeout = 3600"
+
+
+def test_a_slow_reader_of_metrics_does_not_hold_up_the_end(tmp_path, write):
+    with Service(tmp_path, write(), prelude=PATIENT) as service:
+        with socket.create_connection(service.web_address) as reader:
+            reader.sendall(b"GET /metrics HTTP/1.1\r\n")
+            # Who comes later has been answered, so this one has been let in.
+            assert service.health()[0] == 200
+            service.signal(signal.SIGTERM)
+            assert service.process.wait(15) == 0
+        assert service.events("killed, its answers took too long")
+
+
+def test_a_successor_takes_over_the_port_for_metrics_where_nobody_manages_us(tmp_path, write, path):
+    """Started by hand, the next daemon may come while the last sessions of the one before still run."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        web = f"127.0.0.1:{free.getsockname()[1]}"
+    text = write().replace("{web}", web)
+    daemon = Daemon(tmp_path / "first", text)
+    try:
+        session = Session(path, CLIENT).__enter__()
+        daemon.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: len(children(daemon.process.pid)) == 1, 10, "but for one worker all have left")
+        successor = Daemon(tmp_path / "second", text)
+        try:
+            assert urlopen(f"http://{web}/healthz", timeout=10).status == 200
+            assert told(path) == ACCEPT
+            assert session.recipient() == ACCEPT
+            session.quit()
+            session.close()
+            assert daemon.wait_until_ended(20) == 0
+            assert told(path) == ACCEPT
+        finally:
+            successor.kill()
+    finally:
+        daemon.kill()
+
+
+def test_all_leave_when_the_supervisor_is_killed(service, path):
+    left = children(service.process.pid)
+    assert len(left) == 3  # with the monitor
     session = Session(path, CLIENT).__enter__()
     service.signal(signal.SIGKILL)
     service.process.wait()
     assert session.recipient() == ACCEPT
     session.quit()
     session.close()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 10, "the workers have left")
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), 10, "its children have left")
+    assert "Traceback" not in service.log()
+
+
+def test_what_a_killed_daemon_left_goes_when_nobody_of_it_lives(service, path):
+    left = children(service.process.pid)
+    (folder,) = service.runtime.iterdir()
+    session = Session(path, CLIENT).__enter__()
+    service.signal(signal.SIGKILL)
+    service.process.wait()
+    wait_until(lambda: sum(Path(f"/proc/{pid}").exists() for pid in left) == 1, 10, "one worker is left")
+    service.start()
+    # The last session is still counted there.
+    assert folder.is_dir()
+    assert len(list(service.runtime.iterdir())) == 2
+    session.quit()
+    session.close()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), 10, "the last has left")
+    service.restart()
+    assert not folder.exists()
+    assert len(list(service.runtime.iterdir())) == 1
+
+
+def test_what_is_not_a_dead_daemons_stays(tmp_path, write):
+    runtime, precious = tmp_path / "runtime", tmp_path / "precious"
+    for folder in (precious, runtime / "dnsbl-milter-metrics-dead", runtime / "dnsbl-milter-metrics-foreign", runtime / "metrics-x"):
+        folder.mkdir(parents=True)
+        (folder / "counter_0.db").touch()
+    (runtime / "dnsbl-milter-metrics-file").touch()
+    (runtime / "dnsbl-milter-metrics-link").symlink_to(precious)
+    os.chown(runtime / "dnsbl-milter-metrics-foreign", 65534, 65534)
+    with Service(tmp_path, write()) as service:
+        (own,) = {file.name for file in runtime.iterdir()} - {
+            "dnsbl-milter-metrics-foreign", "dnsbl-milter-metrics-file", "dnsbl-milter-metrics-link", "metrics-x",
+        }  # fmt: skip
+        assert own != "dnsbl-milter-metrics-dead"
+        assert (precious / "counter_0.db").exists()
+        assert (runtime / "dnsbl-milter-metrics-foreign" / "counter_0.db").exists()
+        assert service.stop() == 0
+        assert not (runtime / own).exists()
+
+
+NO_FOLDER = [
+    # the runtime directory, what is said of it
+    ("missing", "No such file or directory"),
+    ("file", "Not a directory"),
+    ("closed", "Permission denied"),
+]
+
+
+@pytest.mark.parametrize(("runtime", "said"), NO_FOLDER)
+def test_where_the_counters_find_no_place_it_is_one_line(tmp_path, write, path, runtime, said):
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir(mode=0o555)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        web = f"127.0.0.1:{free.getsockname()[1]}"
+    (tmp_path / "c.toml").write_text(write().replace("{web}", web))
+    # Even root is denied something without its capabilities.
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-m", "dnsbl_milter", "run", "--config", tmp_path / "c.toml"],
+        env=os.environ | environment() | {"RUNTIME_DIRECTORY": str(tmp_path / runtime)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"cannot make a folder for the counters in {tmp_path / runtime}: {said}; "
+        f"you are user {os.geteuid()}, and RUNTIME_DIRECTORY names another place\n"
+    )
+    # And what was opened before is not left behind.
+    assert not Path(path).exists()

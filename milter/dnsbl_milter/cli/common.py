@@ -34,10 +34,10 @@ def configured(path: Path | None) -> Configuration:
         fail(str(invalid))
 
 
-def fail(message: str) -> NoReturn:
-    """End with a message on stderr and status 2."""
+def fail(message: str, status: int = 2) -> NoReturn:
+    """End with a message on stderr, and a status."""
     click.echo(message, err=True)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def print_json(document: object) -> None:

@@ -11,6 +11,7 @@ import click
 from dnsbl_milter import log, supervisor
 from dnsbl_milter.cli.common import config_option, configured, fail
 from dnsbl_milter.listen import ListenError
+from dnsbl_milter.scratch import FolderError
 
 
 @click.command()
@@ -23,3 +24,6 @@ def run(path: Path | None) -> None:
         sys.exit(supervisor.run(configuration, path))
     except ListenError as fault:
         fail(f"{configuration.source}: {fault}")
+    except FolderError as fault:
+        # No fault of the configuration, which a service manager would not try again with.
+        fail(str(fault), status=1)

@@ -1,7 +1,8 @@
 """The prober: asks every list now and then what it must and must not list, and publishes what is thought of it.
 
 Floor 2: standard library only. One thread of the monitor; a worker spends nothing on it. The rounds are spread over
-the interval, so that neither the lists nor the resolver see a burst; a failed proof brings a list's round forward.
+the interval, so that neither the lists nor the resolver see a burst; a failed proof, or a share of clients that jumps,
+brings a list's round forward.
 """
 
 import random
@@ -42,11 +43,12 @@ class _Watched:
     due: float
     rounds: dict[int, Round] = field(default_factory=dict)
     """The latest of each family that the list serves."""
-    live: Live = field(default_factory=Live)
-    """Since the share of clients was last judged."""
-    judged: Live = field(default_factory=Live)
-    """What was judged last."""
+    window: Live = field(default_factory=Live)
+    """What clients were told since the share of those listed was last judged."""
+    judged: bool = False
+    """Whether it has been judged since the last round."""
     rose: bool = False
+    """In any window since the last round; where there was none, what was thought before."""
     deaf: bool = False
     failed_proofs: int = 0
 
@@ -113,7 +115,6 @@ class Prober:
         if any(each.role is not Role.LISTED and not isinstance(each.answer, Clear) for each in probes):
             # The resolver may have begun to lie, or have come back to the truth, in between.
             control += self._examiner.control()
-        self._judge_live(place)
         found: dict[int, list[Probe]] = {}
         for each in probes:
             found.setdefault(each.version, []).append(each)
@@ -132,16 +133,14 @@ class Prober:
         rewritten = {code for answer in control if not isinstance(answer, Clear) for code in answer.codes}
         for version, round_ in watched.rounds.items():
             symptom = health.diagnose(round_, one.expect.listed, fault, rewritten)
-            unsure = watched.rose and symptom is None
             before = self._standing.record(place, version)
-            after = health.step(before, symptom, health.is_clean(round_, fault) and not unsure, self._clock())
+            after = health.step(before, symptom, health.is_clean(round_, fault), self._clock())
             self._standing.publish(place, version, after, self._configuration.settings.cache.max_ttl)
             if after.state is not before.state:
                 self._tell(place, version, before, after, found.get(version, ()))
-
-        if fault is not None or not all(self._standing.record(place, version).state.trusted for version in watched.rounds):
-            # What clients got while the resolver was at fault, or by sessions that outlast a suspension, says nothing.
-            watched.live, watched.rose, watched.deaf = Live(), False, False
+        watched.judged = watched.deaf = False
+        if fault is not None or not self._is_believed(place):
+            watched.window, watched.rose = Live(), False
 
     def _judge_resolver(self, control: Iterable[Answer]) -> Fault | None:
         rounds = [
@@ -190,29 +189,40 @@ class Prober:
         counted = self._read_counters()
         for place, (one, watched) in enumerate(zip(self._standing.lists, self._lists, strict=True)):
             before, after = self._counted.get(one.name, _Counts()), counted.get(one.name, _Counts())
-            watched.live += after.live - before.live
+            # What clients got while the resolver was at fault, or by sessions that outlast a suspension, says nothing.
+            if self._standing.fault is None and self._is_believed(place):
+                watched.window += after.live - before.live
             failed = after.failed_proofs - before.failed_proofs
             if failed > 0:
                 watched.failed_proofs += failed
-                if any(self._standing.record(place, version).state.trusted for version in watched.rounds):
+                if self._is_believed(place):
                     watched.due = min(watched.due, self._clock())
         self._counted = counted
+        self._judge_shares()
 
-    def _judge_live(self, place: int) -> None:
-        """Judge the share of clients that a list listed, once there are enough of them."""
-        watched, baseline = self._lists[place], self._standing.baseline(place)
-        live = watched.live
-        watched.deaf = health.is_deaf(live)
-        if live.asked < health.ENOUGH_CLIENTS:
-            return
-        others = [
-            (self._standing.baseline(other), self._lists[other].live + self._lists[other].judged)
-            for other in range(len(self._lists))
-            if other != place
-        ]
-        watched.rose = health.rose(baseline, live, others)
-        self._standing.keep_baseline(place, health.learned(baseline, live, watched.rose))
-        watched.judged, watched.live = live, Live()
+    def _judge_shares(self) -> None:
+        """Judge the share of clients that each list listed, once there are enough of them.
+
+        Not by and by with its round: who waits for its turn lets a list that lists the innocent harm more of them.
+        """
+        seen = [(self._standing.baseline(place), watched.window) for place, watched in enumerate(self._lists)]
+        accuses = [one.most > 0 for one in self._standing.lists]
+        for place, (watched, (baseline, window)) in enumerate(zip(self._lists, seen, strict=True)):
+            if window.asked < health.ENOUGH_CLIENTS:
+                continue
+            # A wave of spam lifts the lists that speak against senders, and none that speaks for them.
+            others = [seen[other] for other in range(len(seen)) if other != place and accuses[other] == accuses[place]]
+            rose = health.rose(baseline, window, others)
+            if rose and not watched.rose:
+                watched.due = min(watched.due, self._clock())
+            self._standing.keep_baseline(place, health.learned(baseline, window, rose or watched.rose))
+            watched.rose = rose or (watched.rose and watched.judged)
+            watched.deaf |= health.is_deaf(window)
+            watched.judged, watched.window = True, Live()
+
+    def _is_believed(self, place: int) -> bool:
+        """Tell whether a list is asked about clients of any family."""
+        return any(self._standing.record(place, version).state.trusted for version in self._lists[place].rounds)
 
     def _read_counters(self) -> "dict[str, _Counts]":
         return _counts(metrics.counters(self._folder))

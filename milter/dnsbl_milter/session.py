@@ -226,7 +226,7 @@ class Session:
                 self._verdict = Verdict(self._client, Action.ACCEPT, Action.ACCEPT)
             else:
                 version = self._inquiry.client.version
-                panel = self._house.panels[version]
+                panel = self._house.panels[version].doubting(self._house.standing.doubted(version))
                 if self._paused:
                     panel = panel.pausing(self._paused)
                 judgement = judge(panel, self._inquiry, self._house.provers.get(version))

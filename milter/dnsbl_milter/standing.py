@@ -6,6 +6,7 @@ the lists only where that has changed.
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from dnsbl_milter.board import Board
@@ -18,7 +19,7 @@ FAMILIES = {4: "ipv4", 6: "ipv6"}
 
 class _Head(IntEnum):
     EDITION_4 = 0
-    """Of what is below, about clients of this family; 0 while every list is simply asked."""
+    """Of what is below, about clients of this family; 0 while every list is simply asked and believed."""
     EDITION_6 = auto()
     FAULT = auto()
 
@@ -48,20 +49,31 @@ _NO_SAY = Clear(0)
 _STATES, _SYMPTOMS, _FAULTS = tuple(State), (None, *Symptom), (None, *Fault)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unusual:
+    """The lists of a family's panel that are not simply asked and believed, as a process has seen them last."""
+
+    edition: float = 0.0
+    gates: tuple[tuple[int, float], ...] = ()
+    doubted: tuple[int, ...] = ()
+
+
+_NOTHING_UNUSUAL = _Unusual()
+
+
 class Standing:
     """The standing of the lists of one configuration; what is known of a list `before` lives on under name and zone."""
 
     def __init__(self, lists: Sequence[DnsList], before: "Standing | None" = None) -> None:
         self.lists = tuple(lists)
         self._board = Board(len(_Head) + len(self.lists) * len(FAMILIES) * len(_Cell))
-        panels = {
+        self._panels = {
             version: [place for place, one in enumerate(self.lists) if one.may_serve(version)] for version in FAMILIES
         }
         self._gates = {
-            version: [self._cell(place, version, _Cell.GATE) for place in places] for version, places in panels.items()
+            version: [self._cell(place, version, _Cell.GATE) for place in places] for version, places in self._panels.items()
         }
-        self._unusual: dict[int, tuple[float, list[tuple[int, float]]]] = dict.fromkeys(FAMILIES, (0.0, []))
-        """By family, as this process has seen it last: the edition, and the lists that are not simply asked."""
+        self._seen = dict.fromkeys(FAMILIES, _NOTHING_UNUSUAL)
         known = {} if before is None else {(one.name, one.zone): place for place, one in enumerate(before.lists)}
         for place, one in enumerate(self.lists):
             for version in FAMILIES:
@@ -81,21 +93,17 @@ class Standing:
 
         The evidence is that of the panel of lists that serve, or may serve, the client's family.
         """
-        edition = self._board[_EDITIONS[version]]
-        if not edition:
-            return
-        seen, unusual = self._unusual[version]
-        if seen != edition:
-            gates = ((place, self._board[cell]) for place, cell in enumerate(self._gates[version]))
-            unusual = [(place, gate) for place, gate in gates if gate != _ASKED]
-            self._unusual[version] = edition, unusual
-        for place, gate in unusual:
+        for place, gate in self._unusual(version).gates:
             if gate == _SUSPENDED:
                 evidence[place] = _WITHHELD
             elif gate == _NOT_SERVED:
                 evidence[place] = _NO_SAY
             elif gate > time.monotonic():
                 evidence[place] = PENDING
+
+    def doubted(self, version: int) -> tuple[int, ...]:
+        """Return the places, in the family's panel, of the lists whose word may keep nobody out."""
+        return self._unusual(version).doubted
 
     def record(self, place: int, version: int) -> Record:
         """Return what is known of a list, by its place among all lists."""
@@ -156,6 +164,19 @@ class Standing:
     def fault(self, fault: Fault | None) -> None:
         self._board[_Head.FAULT] = _FAULTS.index(fault)
 
+    def _unusual(self, version: int) -> "_Unusual":
+        """Return the lists that are not simply asked and believed; one look where there is none, or none has changed."""
+        edition = self._board[_EDITIONS[version]]
+        if not edition:
+            return _NOTHING_UNUSUAL
+        if self._seen[version].edition != edition:
+            gates = ((place, self._board[cell]) for place, cell in enumerate(self._gates[version]))
+            self._seen[version] = _Unusual(edition, tuple((place, gate) for place, gate in gates if gate != _ASKED), self._doubted(version))
+        return self._seen[version]
+
+    def _doubted(self, version: int) -> tuple[int, ...]:
+        return tuple(place for place, among_all in enumerate(self._panels[version]) if self.record(among_all, version).doubted)
+
     def _open_or_close(self, place: int, version: int) -> None:
         """Bring a list's gate, and the number of unusual ones, into line with its state."""
         gate = self._get(place, version, _Cell.GATE)
@@ -166,7 +187,7 @@ class Standing:
         elif gate < 0 or gate <= time.monotonic():
             gate = _ASKED
         self._set(place, version, _Cell.GATE, gate)
-        unusual = any(self._board[cell] != _ASKED for cell in self._gates[version])
+        unusual = any(self._board[cell] != _ASKED for cell in self._gates[version]) or self._doubted(version)
         # Last of all: who sees a new edition finds what it is about. A clock that never stands still numbers them.
         self._board[_EDITIONS[version]] = time.monotonic() if unusual else 0.0
 

@@ -54,10 +54,10 @@ class Symptom(StrEnum):
     """It answered nothing at all: time-outs, SERVFAIL, REFUSED."""
     EMPTIED = "emptied"
     """It no longer lists the test entry that every list must hold."""
-    WRONG_CODE = "wrong-code"
-    """It lists the test entry with another code than expected."""
     HIT_RATE = "hit-rate"
     """It suddenly lists far more clients than it used to, and the other lists do not."""
+    WRONG_CODE = "wrong-code"
+    """It lists the test entry with another code than expected."""
 
 
 class Sign(IntEnum):
@@ -96,8 +96,8 @@ TOLERANCE: dict[Symptom, tuple[int, int]] = {
     Symptom.REFUSES:         (1, 2),  # in the second round the other lists show whether the resolver is refused
     Symptom.SILENT:          (2, 3),  # the first may be one lost packet
     Symptom.EMPTIED:         (1, 3),  # a list that is being rebuilt is empty for a while
+    Symptom.HIT_RATE:        (1, NEVER),  # it goes on being asked, or nobody would know when it is over; see `Record.doubted`
     Symptom.WRONG_CODE:      (1, NEVER),  # our knowledge may be out of date, and nobody is harmed
-    Symptom.HIT_RATE:        (1, 3),
 }  # fmt: skip
 
 CLEAN_ROUNDS = {State.OK: 12, State.SUSPECT: 2, State.SUSPENDED: 1, State.PROBATION: 3}
@@ -122,6 +122,15 @@ class Record:
     """Clean rounds in a row."""
     falls: int = 0
     """How often it was suspended lately: 0, 1, or 2 for more."""
+
+    @property
+    def doubted(self) -> bool:
+        """Tell whether the list's word may tag, and may keep nobody out.
+
+        Its test entries are as they should be, and so is its proof; but a wave of spam that it alone sees and a list that
+        has begun to list the innocent look the same from here. The first loses little by this, the second harms nobody.
+        """
+        return self.state is State.SUSPECT and self.symptom is Symptom.HIT_RATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +236,9 @@ def diagnose(evidence: Round, expected: str | None, fault: Fault | None, rewritt
         return Symptom.SILENT
     if isinstance(listed, Clear):
         return Symptom.EMPTIED
-    if isinstance(listed, Listed) and not _is_code(listed, expected):
-        return Symptom.WRONG_CODE
-    return Symptom.HIT_RATE if evidence.rose else None
+    if evidence.rose and fault is None:
+        return Symptom.HIT_RATE
+    return Symptom.WRONG_CODE if isinstance(listed, Listed) and not _is_code(listed, expected) else None
 
 
 def is_clean(evidence: Round, fault: Fault | None) -> bool:
@@ -241,12 +250,18 @@ def is_clean(evidence: Round, fault: Fault | None) -> bool:
 def step(record: Record, symptom: Symptom | None, clean: bool, now: float) -> Record:
     """Return what becomes of a list after a round with this symptom, or without one and then clean or not."""
     state = record.state
-    if symptom is not None:
+    suspicious, enough = (NEVER, NEVER) if symptom is None else TOLERANCE[symptom]
+    if symptom is not None and enough < NEVER:
         strikes = record.strikes + 1
-        suspicious, enough = TOLERANCE[symptom]
         sign = Sign.CERTAIN if strikes >= enough else Sign.DOUBT if strikes >= suspicious else Sign.HINT
-        after = replace(record, strikes=min(strikes, NEVER), clean=0, symptom=symptom)
+        # A hint does not hide what the list is suspected of.
+        after = replace(record, strikes=strikes, clean=0, symptom=record.symptom if sign is Sign.HINT else symptom)
+    elif symptom is not None and state.trusted:
+        # It is no strike: one lost packet after a year of it would be the last.
+        sign, after = Sign.DOUBT, replace(record, clean=0, symptom=symptom)
     elif clean:
+        # What never suspends a list keeps none suspended: whose test entry has got another code for good is back in as
+        # many rounds as others, as a suspect.
         rounds = record.clean + 1
         sign = Sign.ENOUGH if rounds >= _enough(record) else Sign.CLEAN
         # Two clean rounds in a row clear a list of its strikes; after one, a symptom that comes and goes still adds up.
@@ -323,7 +338,10 @@ class Baseline:
 
 
 def rose(baseline: Baseline, live: Live, others: Iterable[tuple[Baseline, Live]]) -> bool:
-    """Tell whether a list's share has jumped, by itself: in a wave of spam every list lists more."""
+    """Tell whether a list's share has jumped, by itself: in a wave of spam every list lists more.
+
+    `others` are lists of its kind, which a wave lifts too; where there is none to compare with, nothing can be told.
+    """
     answered = live.asked - live.failed
     if not baseline.known or answered < ENOUGH_CLIENTS:
         return False
@@ -333,8 +351,15 @@ def rose(baseline: Baseline, live: Live, others: Iterable[tuple[Baseline, Live]]
     spread = (max(usual * (1 - usual), 0.01) * (1 / answered + 1 / baseline.clients)) ** 0.5
     if rise < max(_LEAST_RISE, _DEVIATIONS * spread):
         return False
-    rises = [seen.share - known.share for known, seen in others if known.known and seen.asked - seen.failed >= ENOUGH_CLIENTS]
-    return not rises or median(rises) < rise / 2
+    peers = [(known, seen) for known, seen in others if known.known and seen.asked - seen.failed >= ENOUGH_CLIENTS]
+    if not peers:
+        return False
+    # A wave multiplies the share of every list that knows a part of it, and all alike: a list of wide coverage rises by
+    # many points beside one that hardly rises at all. And it adds to lists that used to be silent.
+    usually = sum(known.share * (seen.asked - seen.failed) for known, seen in peers)
+    factor = sum(seen.listed for _, seen in peers) / usually if usually >= 1 else 1.0
+    explained = max(usual * (factor - 1), median(seen.share - known.share for known, seen in peers))
+    return explained < rise / 2
 
 
 def is_deaf(live: Live) -> bool:

@@ -126,6 +126,23 @@ def test_without_lists_nothing_is_withheld():
     assert given == []
 
 
+def test_a_list_in_doubt_is_named_by_its_place_in_the_family_s_panel():
+    first, second, third = lists()
+    standing = Standing([replace(first, ipv4=False), second, third])
+    doubt = Record(State.SUSPECT, symptom=Symptom.HIT_RATE)
+    assert standing.doubted(4) == standing.doubted(6) == ()
+    standing.publish(2, 4, doubt, 1)
+    assert (standing.doubted(4), standing.doubted(6)) == ((1,), ())
+    assert evidence(standing, 4, KNOWN[:2]) == KNOWN[:2]
+    standing.publish(1, 4, FALLEN, 1)
+    assert standing.doubted(4) == (1,)
+    assert Standing(standing.lists, standing).doubted(4) == (1,)
+    standing.publish(2, 4, replace(doubt, symptom=Symptom.EMPTIED), 1)
+    assert standing.doubted(4) == ()
+    standing.publish(2, 4, Record(), 1)
+    assert evidence(standing, 4, KNOWN[:2]) == [SUSPENDED, KNOWN[1]]
+
+
 @pytest.mark.parametrize("record", [
     Record(state, 1.5, symptom, strikes, clean, falls)
     for state in State for symptom in (None, *Symptom) for strikes, clean, falls in [(0, 0, 0), (1_000_000, 12, 2)]

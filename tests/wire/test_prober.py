@@ -10,8 +10,12 @@ import pytest
 from faulty import NXDOMAIN, SERVFAIL, SILENCE, Reply, clear, failure, listed
 from museum import BAD, GUILTY, INNOCENTS, TAGGED, TEST_ENTRIES, Museum, entries, healthy, until
 
+from dnsbl_milter import metrics
+from dnsbl_milter.configuration import parse
 from dnsbl_milter.nameserver import parse_nameserver
-from dnsbl_milter.prober import Repeats
+from dnsbl_milter.prober import Prober, Repeats
+from dnsbl_milter.standing import Standing
+from dnsbl_policy.health import ENOUGH_CLIENTS
 
 ZONE = "bad.example"
 SIX = "2001:db8::66"
@@ -193,6 +197,92 @@ def test_a_failed_proof_suspends_without_waiting_for_the_round(tmp_path):
         house.server.zones[ZONE] = listed("127.0.0.2")
         assert house.told(INNOCENTS[0]) == "accept"
         assert house.wait_for(BAD, "suspended", 15)["why"] == "failed-proof"
+
+
+class Watched:
+    """A prober whose clock a test turns, and whose workers' counters it writes."""
+
+    def __init__(self, server, folder, monkeypatch, *names, interval=3600):
+        self.now, self.totals, self.server = 1000.0, {}, server
+        server.zones |= {f"{name}.example": entries() for name in names}
+        server.zones[""] = clear()
+        lists = "".join(f'[[list]]\nname = "{name}"\nzone = "{name}.example"\nweight = 4\n' for name in names)
+        dns = f'dns = {{ nameservers = ["{server.text}"], deadline = 0.5, retry = 0.2 }}\n'
+        self.configuration = parse(f"{dns}memory.url = ''\nhealth.interval = {interval}\n[actions]\ntag = 3\n{lists}", "test")
+        self.standing = Standing(self.configuration.policy.lists)
+        monkeypatch.setattr(metrics, "counters", lambda _: dict(self.totals))
+        self.prober = Prober(self.configuration, self.standing, folder, lambda: self.now)
+        self.names = names
+        for _ in names:
+            self.turn(1.0)
+
+    def turn(self, seconds):
+        self.now += seconds
+        self.prober.turn()
+
+    def turn_until_next_round(self, zone):
+        self.server.forget()
+        while not any(each.zone == zone for each in self.server.questions):
+            self.turn(300.0)
+
+    def clients(self, count, **listed):
+        """Count clients about whom every list was asked; so many of them it listed."""
+        for name in self.names:
+            for outcome, added in (("listed", listed.get(name, 0)), ("clear", count - listed.get(name, 0))):
+                key = ("lookups_total", (name, outcome))
+                self.totals[key] = self.totals.get(key, 0.0) + added
+
+    def states(self, version=4):
+        return {name: str(self.standing.record(place, version).state) for place, name in enumerate(self.names)}
+
+
+def test_a_share_that_jumps_is_noticed_long_before_the_list_s_turn(name_server, tmp_path, monkeypatch):
+    watched = Watched(name_server, tmp_path, monkeypatch, "a", "b", "c")
+    watched.clients(100, a=2, b=4, c=4)
+    watched.turn(10)
+    name_server.forget()
+    watched.clients(ENOUGH_CLIENTS - 1, a=7)
+    watched.turn(10)
+    assert name_server.questions == ()
+    watched.clients(1)
+    watched.turn(10)
+    assert watched.states() == {"a": "suspect", "b": "ok", "c": "ok"}
+    assert watched.states(6) == watched.states()
+    assert watched.standing.doubted(4) == (0,)
+    assert {each.zone for each in name_server.questions} == {"a.example", ""}
+    # And once only: what is known needs no further round before its turn.
+    name_server.forget()
+    watched.clients(30, a=10)
+    watched.turn(10)
+    assert name_server.questions == ()
+
+
+def test_a_share_stays_in_doubt_until_it_has_been_as_usual_for_two_rounds(name_server, tmp_path, monkeypatch):
+    watched = Watched(name_server, tmp_path, monkeypatch, "a", "b", "c")
+    steps = [
+        # clients, those that a lists, what is thought of it after the round
+        (100, 2, "ok"), (40, 13, "suspect"), (0, 0, "suspect"), (5, 0, "suspect"), (40, 14, "suspect"), (40, 0, "suspect"), (40, 1, "ok"),
+    ]  # fmt: skip
+    seen = []
+    for count, count_listed, _ in steps:
+        watched.clients(count, a=count_listed, b=count // 25, c=count // 20)
+        for _ in range(4):
+            watched.turn(1000)
+        seen.append(watched.states()["a"])
+    assert seen == [state for _, _, state in steps]
+
+
+@pytest.mark.parametrize(("rises", "states"), [
+    ({"a": 30, "b": 20, "c": 25}, ["ok", "ok", "ok"]),
+    ({"a": 30, "b": 3, "c": 3}, ["suspect", "ok", "ok"]),
+], ids=["a wave of spam", "one list by itself"])  # fmt: skip
+def test_lists_are_compared_with_each_other(rises, states, name_server, tmp_path, monkeypatch):
+    watched = Watched(name_server, tmp_path, monkeypatch, "a", "b", "c")
+    watched.clients(100, a=20, b=10, c=10)
+    watched.turn(10)
+    watched.clients(40, **rises)
+    watched.turn(10)
+    assert list(watched.states().values()) == states
 
 
 def test_the_text_of_a_name_is_read(name_server):

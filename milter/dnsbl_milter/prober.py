@@ -8,12 +8,12 @@ brings a list's round forward.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dnsbl_milter import log, metrics
+from dnsbl_milter import advice, log, metrics
 from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.probe import Examiner, Probe, Role, answers_for, evidence
 from dnsbl_milter.standing import FAMILIES, Standing
@@ -28,13 +28,6 @@ JITTER = 0.1
 FIRST_GAP = 0.1
 """Seconds between the first rounds after the start, when nothing is known of any list."""
 _FAILED = ("timeout", "servfail", "refused", "invalid", "blocked")
-
-ADVICE = {
-    Fault.REWRITES: "it answers for names that do not exist; use a resolver of your own, such as unbound on this host",
-    Fault.REFUSED: "several operators refuse it; use a resolver of your own, and keys where lists need them",
-    Fault.DOWN: "no list answers by way of it; mail flows unjudged",
-}
-
 
 @dataclass(slots=True)
 class _Watched:
@@ -155,10 +148,10 @@ class Prober:
             if fault is None:
                 log.info("resolver is fine again", nameservers=nameservers)
             elif (missed := self._repeats.allow(("resolver", fault), self._clock())) is not None:
-                log.warning("resolver at fault", fault=fault, why=ADVICE[fault], nameservers=nameservers, repeated=missed)
+                log.warning("resolver at fault", fault=fault, why=advice.RESOLVER[fault], nameservers=nameservers, repeated=missed)
         return fault
 
-    def _tell(self, place: int, version: int, before: Record, after: Record, probes: Iterable[Probe]) -> None:
+    def _tell(self, place: int, version: int, before: Record, after: Record, probes: Sequence[Probe]) -> None:
         missed = self._repeats.allow((place, version, after.state), self._clock())
         if missed is None:
             return
@@ -169,6 +162,7 @@ class Prober:
             "from": before.state,
             "to": after.state,
             "why": after.symptom or before.symptom,
+            "advice": "" if after.state is health.State.OK else advice.about(one, after.symptom, probes),
             "says": "" if after.state.trusted else self._reason(place, after, probes),
             "repeated": missed,
         }

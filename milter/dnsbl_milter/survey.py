@@ -7,28 +7,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from dnsbl_milter import pauses
+from dnsbl_milter import advice, pauses
 from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.pauses import Pauses
 from dnsbl_milter.probe import Examiner, Probe, Role, answers_for, evidence
-from dnsbl_milter.prober import ADVICE
 from dnsbl_milter.standing import FAMILIES
 from dnsbl_policy import health
 from dnsbl_policy.answers import Answer, Clear, Listed, dotted
 from dnsbl_policy.catalog import Catalog, KnownList
 from dnsbl_policy.health import Fault, Round, State, Symptom
 from dnsbl_policy.lists import DnsList
-
-MEANINGS = {
-    Symptom.FAILED_PROOF: "it listed a name that it cannot list",
-    Symptom.LISTS_THE_WORLD: "it lists an address that nobody has, or that must not be listed: it lists everything",
-    Symptom.FOREIGN: "it answers an address outside 127/8: its domain may be parked; remove the list if that stays so",
-    Symptom.REFUSES: "its operator refuses you: ask through a resolver of your own, or get a key",
-    Symptom.SILENT: "it does not answer: time-outs, SERVFAIL or REFUSED; remove the list if that stays so",
-    Symptom.EMPTIED: "it does not list its test entry: it is empty, or needs expect = { listed = … }",
-    Symptom.WRONG_CODE: "its test entry has another code than expected; correct expect = { listed = … }",
-    Symptom.HIT_RATE: "it lists far more clients than it used to",
-}
 
 _THREADS = 16
 
@@ -50,7 +38,7 @@ def survey(configuration: Configuration) -> dict[str, Any]:
         "configuration": configuration.source,
         "nameservers": [str(each) for each in configuration.nameservers],
         "resolver": None if fault is None else str(fault),
-        "advice": None if fault is None else ADVICE[fault],
+        "advice": None if fault is None else advice.RESOLVER[fault],
         "paused": sorted(paused),
         "lists": [row | {"paused": row["name"] in paused or pauses.EVERYTHING in paused} for row in rows],
     }
@@ -117,13 +105,15 @@ def _row(
     families = {version: found[place, version] for version in FAMILIES if (place, version) in found}
     rewritten = {code for answer in control if not isinstance(answer, Clear) for code in answer.codes}
     states: dict[str, str] = {}
-    symptoms: list[Symptom] = []
+    symptoms: dict[int, Symptom] = {}
     for version, asked in families.items():
         symptom = health.diagnose(evidence(asked), one.expect.listed, fault, rewritten)
         states[FAMILIES[version]] = str(_state(symptom, evidence(asked)))
-        symptoms += [symptom] if symptom else []
+        if symptom is not None:
+            symptoms[version] = symptom
     took = [each.seconds for asked in families.values() for each in asked if each.seconds is not None]
-    worst = min(symptoms, key=list(Symptom).index, default=None)
+    worst = min(symptoms.values(), key=list(Symptom).index, default=None)
+    shown_by = [each for version in symptoms if symptoms[version] is worst for each in families[version]]
     guilty = next((each for asked in families.values() for each in asked if _is_guilty(each, worst)), None)
     return {
         "name": one.name,
@@ -131,7 +121,7 @@ def _row(
         "state": max(states.values(), key=_SEVERITY.index, default=str(State.OK)),
         "states": states,
         "symptom": worst and str(worst),
-        "why": MEANINGS[worst] if worst else _partly(families, fault),
+        "why": advice.about(one, worst, shown_by) if worst else _partly(families, fault),
         "says": examiner.reason(one, shown, guilty.client) if guilty else "",
         "milliseconds": round(sorted(took)[len(took) // 2] * 1000, 1) if took else None,
         "observe": one.observe,

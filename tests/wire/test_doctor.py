@@ -217,6 +217,14 @@ def test_a_list_with_wrong_test_entries(host, answers, says):
     assert says in found.says + found.fix
 
 
+def test_a_list_whose_test_entry_has_another_code(host):
+    host.more = '[[list]]\nname = "two"\nzone = "two.example"\nweight = 4\nexpect = { listed = "127.0.0.4" }\n'
+    host.server.zones["two.example"] = entries("127.0.0.9")
+    found = host.only_problem("list")
+    assert (found.about, found.says) == ("two", "its test entry answers 127.0.0.9 where 127.0.0.4 is expected")
+    assert 'expect = { listed = "127.0.0.9" }' in found.fix
+
+
 # --- the socket
 
 

@@ -267,6 +267,26 @@ def test_a_wave_of_spam_puts_no_list_in_doubt(tmp_path):
         assert house.events("list") == []
 
 
+def test_a_list_comes_back_with_another_code_for_its_test_entry(tmp_path):
+    """For good: it is sane in all else, so it is back like any other, and what is to be done stands in the log."""
+    with Museum(tmp_path, bad='weight = 12\nexpect = { listed = "127.0.0.2" }') as house:
+        house.wait_for_rounds(1)
+        house.server.zones[ZONE] = clear()
+        house.wait_for(BAD, "suspended")
+        house.server.zones[ZONE] = entries("127.0.0.9", GUILTY)
+        event = house.wait_for(BAD, "suspect")
+        assert house.moves()[-4:] == ["suspended", "probation", "ok", "suspect"]
+        assert event["why"] == "wrong-code"
+        assert event["advice"].endswith('expected: if that is right, set expect = { listed = "127.0.0.9" }')
+        until(lambda: house.told(GUILTY) == 550, "its word counts")
+        house.wait_for_rounds(4)
+        assert house.moves()[-1] == "suspect"
+        house.reconfigure(bad='weight = 12\nexpect = { listed = "127.0.0.9" }')
+        house.wait_for(BAD, "ok")
+        pass_by(house)
+        nobody_was_hurt(house)
+
+
 SIBLINGS = """
 [[list]]
 name = "sibling-a"

@@ -43,7 +43,8 @@ class _Watched:
     rose: bool = False
     """In any window since the last round; where there was none, what was thought before."""
     deaf: bool = False
-    failed_proofs: int = 0
+    disproved: dict[int, float] = field(default_factory=dict)
+    """When it last failed a proof, by family, as far as it has been judged for that."""
 
 
 class Prober:
@@ -68,7 +69,10 @@ class Prober:
         self._examiner = Examiner(configuration.nameservers, dns.deadline, dns.retry, pool)
         now = clock()
         gap = min(FIRST_GAP, self._interval / max(len(standing.lists), 1))
-        self._lists = [_Watched(now + place * gap) for place in range(len(standing.lists))]
+        self._lists = [
+            _Watched(now + place * gap, disproved={version: standing.disproved(place, version) for version in FAMILIES})
+            for place in range(len(standing.lists))
+        ]
         self._counted = self._read_counters()
         self._repeats = Repeats()
 
@@ -118,10 +122,11 @@ class Prober:
                     continue
                 log.info("list answers", list=one.name, family=FAMILIES[version])
                 self._standing.discover(place, version)
+            disproved = self._standing.disproved(place, version)
             watched.rounds[version] = replace(
-                seen, failed_proofs=watched.failed_proofs, rose=watched.rose, deaf=watched.deaf
+                seen, disproved=disproved != watched.disproved[version], rose=watched.rose, deaf=watched.deaf
             )
-        watched.failed_proofs = 0
+            watched.disproved[version] = disproved
         fault = self._judge_resolver(control)
         rewritten = {code for answer in control if not isinstance(answer, Clear) for code in answer.codes}
         for version, round_ in watched.rounds.items():
@@ -182,14 +187,13 @@ class Prober:
         """Take in what the workers have counted since the last time."""
         counted = self._read_counters()
         for place, (one, watched) in enumerate(zip(self._standing.lists, self._lists, strict=True)):
-            before, after = self._counted.get(one.name, _Counts()), counted.get(one.name, _Counts())
+            before, after = self._counted.get(one.name, Live()), counted.get(one.name, Live())
             # What clients got while the resolver was at fault, or by sessions that outlast a suspension, says nothing.
             if self._standing.fault is None and self._is_believed(place):
-                watched.window += after.live - before.live
-            failed = after.failed_proofs - before.failed_proofs
-            if failed > 0:
-                watched.failed_proofs += failed
-                if self._is_believed(place):
+                watched.window += after - before
+            for version in watched.rounds:
+                fresh = self._standing.disproved(place, version) != watched.disproved[version]
+                if fresh and self._standing.record(place, version).state.trusted:
                     watched.due = min(watched.due, self._clock())
         self._counted = counted
         self._judge_shares()
@@ -218,23 +222,15 @@ class Prober:
         """Tell whether a list is asked about clients of any family."""
         return any(self._standing.record(place, version).state.trusted for version in self._lists[place].rounds)
 
-    def _read_counters(self) -> "dict[str, _Counts]":
+    def _read_counters(self) -> dict[str, Live]:
         return _counts(metrics.counters(self._folder))
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """What all workers together have seen of one list."""
-
-    live: Live = field(default_factory=Live)
-    failed_proofs: int = 0
-
-
-def _counts(totals: Mapping[tuple[str, tuple[str, ...]], float]) -> dict[str, _Counts]:
+def _counts(totals: Mapping[tuple[str, tuple[str, ...]], float]) -> dict[str, Live]:
+    """Return what all workers together have seen of each list."""
     asked: dict[str, int] = {}
     listed: dict[str, int] = {}
     failed: dict[str, int] = {}
-    proofs: dict[str, int] = {}
     for (name, labels), value in totals.items():
         if name == "lookups_total":
             one, outcome = labels
@@ -243,12 +239,7 @@ def _counts(totals: Mapping[tuple[str, tuple[str, ...]], float]) -> dict[str, _C
                 listed[one] = int(value)
             elif outcome in _FAILED:
                 failed[one] = failed.get(one, 0) + int(value)
-        elif name == "proofs_total" and labels[1] == "failed":
-            proofs[labels[0]] = int(value)
-    return {
-        one: _Counts(Live(count, listed.get(one, 0), failed.get(one, 0)), proofs.get(one, 0))
-        for one, count in asked.items()
-    }
+    return {one: Live(count, listed.get(one, 0), failed.get(one, 0)) for one, count in asked.items()}
 
 
 class Repeats:

@@ -233,6 +233,8 @@ class Session:
                 self._verdict, self._waited, self._proofs = judgement.verdict, judgement.waited, judgement.proofs
                 for place, proof in self._proofs.items():
                     self._house.metrics.proved(panel.lists[place].name, proof)
+                    if proof is Proof.FAILED:
+                        self._house.standing.disprove(place, version)
                 if self._verdict.observed:
                     self._observed = panel.observing().judge(self._client, self._inquiry.evidence).action
             self._house.metrics.judged(self._verdict, self._waited)

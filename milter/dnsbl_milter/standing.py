@@ -1,6 +1,6 @@
 """What is thought of each list: written by the monitor, obeyed by the workers, in memory that they share.
 
-Floor 2: standard library only. One writer; a worker looks at one number for each connection, and at those of
+Floor 2: standard library only. One writer, but for the moments of failed proofs, which workers report; a worker looks at one number for each connection, and at those of
 the lists only where that has changed.
 """
 
@@ -39,6 +39,8 @@ class _Cell(IntEnum):
     FALLS = auto()
     SHARE = auto()
     CLIENTS = auto()
+    DISPROVED = auto()
+    """When (`time.monotonic`) it last failed a proof; the workers' own, any of whose words is as good as another's."""
 
 
 _EDITIONS = {4: int(_Head.EDITION_4), 6: int(_Head.EDITION_6)}
@@ -104,6 +106,14 @@ class Standing:
     def doubted(self, version: int) -> tuple[int, ...]:
         """Return the places, in the family's panel, of the lists whose word may keep nobody out."""
         return self._unusual(version).doubted
+
+    def disprove(self, place: int, version: int) -> None:
+        """Note that a list, by its place in the family's panel, has failed a proof."""
+        self._set(self._panels[version][place], version, _Cell.DISPROVED, time.monotonic())
+
+    def disproved(self, place: int, version: int) -> float:
+        """Return when a list, by its place among all lists, last failed a proof; 0 for never."""
+        return self._get(place, version, _Cell.DISPROVED)
 
     def record(self, place: int, version: int) -> Record:
         """Return what is known of a list, by its place among all lists."""

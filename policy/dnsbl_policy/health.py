@@ -141,8 +141,8 @@ class Round:
     """About the test entry that the list must hold."""
     clear: tuple[Answer, ...] = ()
     """About addresses that it must not: 127.0.0.1, and random ones that nobody has."""
-    failed_proofs: int = 0
-    """Since the last round, when clients were about to be kept out."""
+    disproved: bool = False
+    """A proof failed since the last round, when a client of the family was about to be kept out."""
     rose: bool = False
     """Its hit rate among clients has jumped."""
     deaf: bool = False
@@ -224,7 +224,7 @@ def diagnose(evidence: Round, expected: str | None, fault: Fault | None, rewritt
     listed = None if evidence.listed is None or (rewrites and _is_rewritten(evidence.listed, rewritten)) else evidence.listed
     answers = clear if listed is None else [listed, *clear]
     # The resolver's lies make proofs fail too; a list that is mad besides is found out by its probes.
-    if evidence.failed_proofs and fault not in (Fault.REWRITES, Fault.REFUSED):
+    if evidence.disproved and fault not in (Fault.REWRITES, Fault.REFUSED):
         return Symptom.FAILED_PROOF
     if any(isinstance(answer, Listed) for answer in clear):
         return Symptom.LISTS_THE_WORLD
@@ -357,7 +357,7 @@ def rose(baseline: Baseline, live: Live, others: Iterable[tuple[Baseline, Live]]
     # A wave multiplies the share of every list that knows a part of it, and all alike: a list of wide coverage rises by
     # many points beside one that hardly rises at all. And it adds to lists that used to be silent.
     usually = sum(known.share * (seen.asked - seen.failed) for known, seen in peers)
-    factor = sum(seen.listed for _, seen in peers) / usually if usually >= 1 else 1.0
+    factor = sum(seen.listed for _, seen in peers) / max(usually, 1.0)
     explained = max(usual * (factor - 1), median(seen.share - known.share for known, seen in peers))
     return explained < rise / 2
 

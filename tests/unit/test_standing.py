@@ -143,6 +143,18 @@ def test_a_list_in_doubt_is_named_by_its_place_in_the_family_s_panel():
     assert evidence(standing, 4, KNOWN[:2]) == [SUSPENDED, KNOWN[1]]
 
 
+def test_a_failed_proof_is_of_one_family_and_outlasts_a_reload():
+    first, second, third = lists()
+    standing = Standing([replace(first, ipv6=False), second, third])
+    before = time.monotonic()
+    standing.disprove(0, 6)
+    assert [standing.disproved(place, version) > 0 for place in range(3) for version in (4, 6)] == [False, False, False, True, False, False]
+    assert before <= standing.disproved(1, 6) <= time.monotonic()
+    assert Standing(standing.lists, standing).disproved(1, 6) == standing.disproved(1, 6)
+    # It is for the monitor to draw the conclusion.
+    assert evidence(standing, 6, KNOWN[1:]) == KNOWN[1:]
+
+
 @pytest.mark.parametrize("record", [
     Record(state, 1.5, symptom, strikes, clean, falls)
     for state in State for symptom in (None, *Symptom) for strikes, clean, falls in [(0, 0, 0), (1_000_000, 12, 2)]

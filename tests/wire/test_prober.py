@@ -199,6 +199,29 @@ def test_a_failed_proof_suspends_without_waiting_for_the_round(tmp_path):
         assert house.wait_for(BAD, "suspended", 15)["why"] == "failed-proof"
 
 
+@pytest.mark.parametrize(("mad", "sane"), [("ipv6", "ipv4"), ("ipv4", "ipv6")])
+def test_a_failed_proof_is_held_against_the_family_that_it_failed_for(mad, sane, tmp_path):
+    """One side of a list goes mad, for clients and proofs alone: its test entries stay as they are, so only proofs tell."""
+    with Museum(tmp_path, interval=3600, zones={name: zone | {SIX: listed("127.0.0.2")} for name, zone in healthy().items() if name == ZONE}) as house:
+        until(lambda: len(asked(house, "friend.example", TEST_ENTRIES[1])) == 1, "the last first round")
+        clients = {"ipv4": (INNOCENTS[0], GUILTY), "ipv6": ("2001:db8::1", SIX)}
+        with_six = mad == "ipv6"
+
+        def one_side(question):
+            fresh = question.client not in (*TEST_ENTRIES, "127.0.0.1", "::ffff:127.0.0.1")
+            return listed("127.0.0.2") if question.zone == ZONE and fresh and (":" in question.client) is with_six else None
+
+        house.server.handler = one_side
+        assert house.told(clients[sane][1]) == 550
+        assert house.told(clients[mad][0]) == "accept"
+        assert house.wait_for(BAD, "suspended", 15, family=mad)["why"] == "failed-proof"
+        assert house.told(clients[sane][1]) == 550
+        assert house.moves(BAD, sane) == []
+        assert house.told(clients[mad][0]) == "accept"
+        assert "bad:suspended" in house.decision(clients[mad][0])["unknown"]
+        assert house.metrics("dnsbl_proofs_total")['{list="bad",result="failed"}'] == 1
+
+
 class Watched:
     """A prober whose clock a test turns, and whose workers' counters it writes."""
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from dnsbl_milter.probe import Probe, Role
 from dnsbl_policy.answers import Listed, dotted
-from dnsbl_policy.health import Fault, Symptom
 from dnsbl_policy.lists import DnsList
+from dnsbl_policy.symptoms import Fault, Symptom
 
 RESOLVER = {
     Fault.REWRITES: "it answers for names that do not exist; use a resolver of your own, such as unbound on this host",

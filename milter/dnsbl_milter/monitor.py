@@ -25,9 +25,10 @@ from dnsbl_milter.standing import FAMILIES, Standing
 from dnsbl_milter.today import Today
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
-from dnsbl_policy.health import Fault, State
+from dnsbl_policy.health import State
 from dnsbl_policy.lists import DnsList
 from dnsbl_policy.points import written
+from dnsbl_policy.symptoms import Fault
 
 _KINDS = {State.OK: "good", State.SUSPECT: "warn", State.SUSPENDED: "bad", State.PROBATION: "warn"}
 

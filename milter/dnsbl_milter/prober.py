@@ -17,9 +17,11 @@ from dnsbl_milter import advice, log, metrics
 from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.probe import Examiner, Probe, Role, answers_for, evidence
 from dnsbl_milter.standing import FAMILIES, Standing
-from dnsbl_policy import health
+from dnsbl_policy import health, shares, symptoms
 from dnsbl_policy.answers import Answer, Clear
-from dnsbl_policy.health import Fault, Live, Record, Round, Symptom
+from dnsbl_policy.health import Record
+from dnsbl_policy.shares import Live
+from dnsbl_policy.symptoms import Fault, Round, Symptom
 
 THREADS = 8
 """More than a list has questions for both families, so that they are asked at once."""
@@ -130,9 +132,9 @@ class Prober:
         fault = self._judge_resolver(control)
         rewritten = {code for answer in control if not isinstance(answer, Clear) for code in answer.codes}
         for version, round_ in watched.rounds.items():
-            symptom = health.diagnose(round_, one.expect.listed, fault, rewritten)
+            symptom = symptoms.diagnose(round_, one.expect.listed, fault, rewritten)
             before = self._standing.record(place, version)
-            after = health.step(before, symptom, health.is_clean(round_, fault), self._clock())
+            after = health.step(before, symptom, symptoms.is_clean(round_, fault), self._clock())
             self._standing.publish(place, version, after, self._configuration.settings.cache.max_ttl)
             if after.state is not before.state:
                 self._tell(place, version, before, after, found.get(version, ()))
@@ -142,11 +144,11 @@ class Prober:
 
     def _judge_resolver(self, control: Iterable[Answer]) -> Fault | None:
         rounds = [
-            (health.operator(one), round_)
+            (symptoms.operator(one), round_)
             for one, watched in zip(self._standing.lists, self._lists, strict=True)
             for round_ in watched.rounds.values()
         ]
-        fault, before = health.resolver_fault(control, rounds), self._standing.fault
+        fault, before = symptoms.resolver_fault(control, rounds), self._standing.fault
         if fault is not before:
             self._standing.fault = fault
             nameservers = ",".join(map(str, self._configuration.nameservers))
@@ -206,16 +208,16 @@ class Prober:
         seen = [(self._standing.baseline(place), watched.window) for place, watched in enumerate(self._lists)]
         accuses = [one.most > 0 for one in self._standing.lists]
         for place, (watched, (baseline, window)) in enumerate(zip(self._lists, seen, strict=True)):
-            if window.asked < health.ENOUGH_CLIENTS:
+            if window.asked < shares.ENOUGH_CLIENTS:
                 continue
             # A wave of spam lifts the lists that speak against senders, and none that speaks for them.
             others = [seen[other] for other in range(len(seen)) if other != place and accuses[other] == accuses[place]]
-            rose = health.rose(baseline, window, others)
+            rose = shares.rose(baseline, window, others)
             if rose and not watched.rose:
                 watched.due = min(watched.due, self._clock())
-            self._standing.keep_baseline(place, health.learned(baseline, window, rose or watched.rose))
+            self._standing.keep_baseline(place, shares.learned(baseline, window, rose or watched.rose))
             watched.rose = rose or (watched.rose and watched.judged)
-            watched.deaf |= health.is_deaf(window)
+            watched.deaf |= shares.is_deaf(window)
             watched.judged, watched.window = True, Live()
 
     def _is_believed(self, place: int) -> bool:

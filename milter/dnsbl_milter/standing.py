@@ -11,8 +11,10 @@ from enum import IntEnum, auto
 
 from dnsbl_milter.board import Board
 from dnsbl_policy.answers import PENDING, Answer, Clear, Unknown, Why
-from dnsbl_policy.health import Baseline, Fault, Record, State, Symptom
+from dnsbl_policy.health import Record, State
 from dnsbl_policy.lists import DnsList
+from dnsbl_policy.shares import Baseline
+from dnsbl_policy.symptoms import Fault, Symptom
 
 FAMILIES = {4: "ipv4", 6: "ipv6"}
 

@@ -12,11 +12,12 @@ from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.pauses import Pauses
 from dnsbl_milter.probe import Examiner, Probe, Role, answers_for, evidence
 from dnsbl_milter.standing import FAMILIES
-from dnsbl_policy import health
+from dnsbl_policy import health, symptoms
 from dnsbl_policy.answers import Answer, Clear, Listed, dotted
 from dnsbl_policy.catalog import Catalog, KnownList
-from dnsbl_policy.health import Fault, Round, State, Symptom
+from dnsbl_policy.health import State
 from dnsbl_policy.lists import DnsList
+from dnsbl_policy.symptoms import Fault, Round, Symptom
 
 _THREADS = 16
 
@@ -31,7 +32,7 @@ def survey(configuration: Configuration) -> dict[str, Any]:
         probes = examiner.probe(lists)
         control = controlling.result()
         found = _by_family(lists, probes)
-        fault = health.resolver_fault(control, [(health.operator(lists[place]), evidence(asked)) for (place, _), asked in found.items()])
+        fault = symptoms.resolver_fault(control, [(symptoms.operator(lists[place]), evidence(asked)) for (place, _), asked in found.items()])
         paused = Pauses(pauses.file()).names()
         rows = [_row(configuration, place, found, control, fault, examiner) for place in range(len(lists))]
     return {
@@ -105,15 +106,15 @@ def _row(
     families = {version: found[place, version] for version in FAMILIES if (place, version) in found}
     rewritten = {code for answer in control if not isinstance(answer, Clear) for code in answer.codes}
     states: dict[str, str] = {}
-    symptoms: dict[int, Symptom] = {}
+    wrong: dict[int, Symptom] = {}
     for version, asked in families.items():
-        symptom = health.diagnose(evidence(asked), one.expect.listed, fault, rewritten)
+        symptom = symptoms.diagnose(evidence(asked), one.expect.listed, fault, rewritten)
         states[FAMILIES[version]] = str(_state(symptom, evidence(asked)))
         if symptom is not None:
-            symptoms[version] = symptom
+            wrong[version] = symptom
     took = [each.seconds for asked in families.values() for each in asked if each.seconds is not None]
-    worst = min(symptoms.values(), key=list(Symptom).index, default=None)
-    shown_by = [each for version in symptoms if symptoms[version] is worst for each in families[version]]
+    worst = min(wrong.values(), key=list(Symptom).index, default=None)
+    shown_by = [each for version in wrong if wrong[version] is worst for each in families[version]]
     guilty = next((each for asked in families.values() for each in asked if _is_guilty(each, worst)), None)
     return {
         "name": one.name,
@@ -146,12 +147,12 @@ _SEVERITY = [str(State.OK), str(State.SUSPECT), str(State.SUSPENDED)]
 def _state(symptom: Symptom | None, round_: Round) -> State:
     """Return what one round alone would make of a list: certain symptoms suspend, all else is suspicious."""
     if symptom is None:
-        return State.OK if health.is_clean(round_, None) else State.SUSPECT
+        return State.OK if symptoms.is_clean(round_, None) else State.SUSPECT
     return State.SUSPENDED if health.TOLERANCE[symptom][1] == 1 else State.SUSPECT
 
 
 def _partly(families: dict[int, list[Probe]], fault: Fault | None) -> str:
-    if all(health.is_clean(evidence(asked), None) for asked in families.values()):
+    if all(symptoms.is_clean(evidence(asked), None) for asked in families.values()):
         return ""
     return "the resolver is to blame" if fault else "some probes were not answered"
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from dnsbl_policy.actions import Action, Tiers
 from dnsbl_policy.allow import Allow, Exemption
 from dnsbl_policy.answers import Answer, Clear, Listed, Unknown, Why
+from dnsbl_policy.interval import Interval, Range
 from dnsbl_policy.lists import Client, DnsList
 
 _WITHHELD = Unknown(Why.SUSPENDED)
@@ -70,43 +71,6 @@ def exempted(client: Client | None, reason: Exemption) -> Verdict:
     return Verdict(client, Action.ACCEPT, Action.ACCEPT, exempt=reason)
 
 
-@dataclass(slots=True)
-class _Range:
-    """A sum under way, for one group of lists."""
-
-    cap: int | None
-    known: int = 0
-    pending: int = 0
-    failed: int = 0
-
-    def capped(self, points: int) -> int:
-        return points if self.cap is None else min(self.cap, points)
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Where a score stands and what can still become of it; hundredths of a point.
-
-    `low` and `high` bracket the outcome if every list that is out or has failed answered after all. The four
-    others bracket what those lists that *can* still answer may lead to; the failed ones will not.
-    """
-
-    score: int
-    low: int
-    high: int
-    least_score: int
-    least_low: int
-    most_score: int
-    most_low: int
-
-    def extremes(self, tiers: Tiers) -> tuple[Action, Action]:
-        """Return the mildest and the hardest action that lists which can still answer may lead to.
-
-        The carried action rises with both score and low, so equal actions at both corners mean one action between.
-        """
-        return tiers.carried(self.least_score, self.least_low), tiers.carried(self.most_score, self.most_low)
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy as configured: frozen, so that a session keeps the one it began with."""
@@ -135,8 +99,8 @@ class Panel:
 
     def weigh(self, evidence: Sequence[Answer]) -> Interval:
         """Sum up the evidence."""
-        alone = _Range(None)
-        groups = {name: _Range(cap) for name, cap in self.caps.items()}
+        alone = Range(None)
+        groups = {name: Range(cap) for name, cap in self.caps.items()}
         known = pending = failed = 0
         for one, answer in zip(self.lists, evidence, strict=True):
             if isinstance(answer, Clear) or one.observe:

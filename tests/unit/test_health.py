@@ -10,32 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnsbl_policy.answers import Clear, Listed, Unknown, Why
-from dnsbl_policy.health import (
-    CLEAN_ROUNDS,
-    CLEAN_ROUNDS_AGAIN,
-    ENOUGH_CLIENTS,
-    TOLERANCE,
-    TRANSITIONS,
-    Baseline,
+from dnsbl_policy.health import CLEAN_ROUNDS, CLEAN_ROUNDS_AGAIN, TOLERANCE, TRANSITIONS, Record, Sign, State, step
+from dnsbl_policy.lists import DnsList, Expect, Rule
+from dnsbl_policy.shares import ENOUGH_CLIENTS, Baseline, Live, is_deaf, learned, rose
+from dnsbl_policy.symptoms import (
     Fault,
-    Live,
-    Record,
     Round,
-    Sign,
-    State,
     Symptom,
     diagnose,
     is_clean,
-    is_deaf,
-    learned,
     operator,
     resolver_fault,
     rfc_entries,
     rfc_entry,
-    rose,
-    step,
 )
-from dnsbl_policy.lists import DnsList, Expect, Rule
 
 OK, SUSPECT, SUSPENDED, PROBATION = State
 NOISE, CLEAN, ENOUGH, HINT, DOUBT, CERTAIN = Sign

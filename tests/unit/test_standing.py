@@ -8,8 +8,10 @@ import pytest
 
 from dnsbl_milter.standing import Standing
 from dnsbl_policy.answers import PENDING, Clear, Listed, Unknown, Why
-from dnsbl_policy.health import Baseline, Fault, Record, State, Symptom
+from dnsbl_policy.health import Record, State
 from dnsbl_policy.lists import DnsList, Rule
+from dnsbl_policy.shares import Baseline
+from dnsbl_policy.symptoms import Fault, Symptom
 
 CLIENT = ip_address("192.0.2.7")
 SUSPENDED = Unknown(Why.SUSPENDED)

@@ -11,7 +11,7 @@ import pytest
 from faulty import NXDOMAIN, REFUSED, SERVFAIL, SILENCE, clear, failure, listed
 from museum import BAD, GUILTY, HEALTHY, INNOCENTS, TAGGED, Museum, entries, healthy, until
 
-from dnsbl_policy.health import ENOUGH_CLIENTS
+from dnsbl_policy.shares import ENOUGH_CLIENTS
 
 ZONE = "bad.example"
 PARKED = "203.0.113.80"

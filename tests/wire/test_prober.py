@@ -15,7 +15,7 @@ from dnsbl_milter.configuration import parse
 from dnsbl_milter.nameserver import parse_nameserver
 from dnsbl_milter.prober import Prober, Repeats
 from dnsbl_milter.standing import Standing
-from dnsbl_policy.health import ENOUGH_CLIENTS
+from dnsbl_policy.shares import ENOUGH_CLIENTS
 
 ZONE = "bad.example"
 SIX = "2001:db8::66"

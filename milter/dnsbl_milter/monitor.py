@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 from dnsbl_milter import __version__, log, metrics, page, pauses, worker
 from dnsbl_milter.board import Board, Fact
-from dnsbl_milter.configuration import Configuration, shown_settings
-from dnsbl_milter.effective import as_toml
+from dnsbl_milter.configuration import Configuration
+from dnsbl_milter.effective import as_toml, shown_settings
 from dnsbl_milter.metrics import Gauge
 from dnsbl_milter.pauses import Pauses
 from dnsbl_milter.prober import Prober

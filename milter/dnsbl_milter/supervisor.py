@@ -20,8 +20,8 @@ from typing import NoReturn
 from dnsbl_milter import child, log, metrics, monitor, notify, worker
 from dnsbl_milter.board import Board, Fact, facts
 from dnsbl_milter.child import Child
-from dnsbl_milter.configuration import Configuration, load, shown_settings
-from dnsbl_milter.effective import differences
+from dnsbl_milter.configuration import Configuration, load
+from dnsbl_milter.effective import differences, shown_settings
 from dnsbl_milter.listen import ListenError, adopt_socket, open_socket, open_web_socket, remove_socket
 from dnsbl_milter.settings import Invalid
 from dnsbl_milter.standing import Standing

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from dnsbl_milter import configuration as module
 from dnsbl_milter import settings as settings_module
 from dnsbl_milter.cli import main
-from dnsbl_milter.configuration import DEFAULT_PATH, Configuration, catalog, load, parse, shown_settings
+from dnsbl_milter.configuration import DEFAULT_PATH, Configuration, catalog, load, parse
+from dnsbl_milter.effective import shown_settings
 from dnsbl_milter.nameserver import Nameserver
 from dnsbl_milter.settings import Invalid, Settings
 from dnsbl_policy.actions import Action

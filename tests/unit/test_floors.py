@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = [
     # floor, package, modules; from the ground up, and what stands on a later floor may not be imported
-    ("0", "dnsbl_policy", "actions answers codes lists points"),
+    ("0", "dnsbl_policy", "actions answers codes lists points toml"),
     ("1", "dnsbl_policy", "allow catalog greylist health interval proof relevance scoring shares symptoms"),
     ("2", "dnsbl_milter", "access advice board breaker cache cf configuration effective faults listen listing log mc metrics nameserver"),
-    ("2", "dnsbl_milter", "notify page pauses probe prober prover replies resolver settings standing today wire"),
+    ("2", "dnsbl_milter", "notify page pauses probe prober prover replies resolver settings standing today values wire"),
     ("2", "dnsbl_milter", "memory memory_engine memory_file memory_redis memory_sqlite"),
     ("3", "dnsbl_milter", "asked diagnosis explain importing session survey translation"),
     ("3, above its sessions", "dnsbl_milter", "worker"),

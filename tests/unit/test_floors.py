@@ -20,7 +20,7 @@ FLOORS = [
     ("2", "dnsbl_milter", "access advice board breaker cache cf configuration effective faults listen listing log mc metrics nameserver"),
     ("2", "dnsbl_milter", "notify page pauses probe prober prover replies resolver settings standing today values wire"),
     ("2", "dnsbl_milter", "memory memory_engine memory_file memory_redis memory_sqlite"),
-    ("3", "dnsbl_milter", "asked diagnosis explain importing session survey translation"),
+    ("3", "dnsbl_milter", "asked diagnosis explain host_checks importing nameserver_checks patient session survey translation"),
     ("3, above its sessions", "dnsbl_milter", "worker"),
     ("4", "dnsbl_milter", "child monitor"),
     ("4, above its children", "dnsbl_milter", "supervisor"),

@@ -24,6 +24,7 @@ def shown_settings(configuration: Configuration) -> dict[str, Any]:
         one = effective.get(name)
         if one is not None:
             section |= {"ipv4": one.ipv4, "ipv6": one.ipv6, "url": one.url or None, "weight": None}
+            section["expect"] = {"listed": one.expect.listed, "clear": one.expect.clear}
             section["codes"] = [
                 {
                     "match": rule.pattern.text if rule.pattern else "127.0.0.0/8",

@@ -88,7 +88,9 @@ class Standing:
                 configured = one.ipv4 if version == 4 else one.ipv6
                 if configured is not None:
                     self._set(place, version, _Cell.SERVES, configured)
-                self._open_or_close(place, version)
+                self._set_gate(place, version)
+        for version in FAMILIES:
+            self._announce(version)
         if before is not None:
             self.fault = before.fault
 
@@ -145,7 +147,8 @@ class Standing:
             self._set(place, version, cell, value)
         if record.state.trusted and not was.state.trusted:
             self._set(place, version, _Cell.GATE, time.monotonic() + lives)
-        self._open_or_close(place, version)
+        self._set_gate(place, version)
+        self._announce(version)
 
     def serves(self, place: int, version: int) -> bool:
         """Tell whether a list is asked about clients of a family, if its state allows."""
@@ -155,7 +158,8 @@ class Standing:
         """Note that a list of which it was not known has answered for a family."""
         self._set(place, version, _Cell.SERVES, True)
         self._set(place, version, _Cell.GATE, _ASKED)
-        self._open_or_close(place, version)
+        self._set_gate(place, version)
+        self._announce(version)
 
     def baseline(self, place: int) -> Baseline:
         """Return the share of clients that a list usually lists."""
@@ -189,8 +193,8 @@ class Standing:
     def _doubted(self, version: int) -> tuple[int, ...]:
         return tuple(place for place, among_all in enumerate(self._panels[version]) if self.record(among_all, version).doubted)
 
-    def _open_or_close(self, place: int, version: int) -> None:
-        """Bring a list's gate, and the number of unusual ones, into line with its state."""
+    def _set_gate(self, place: int, version: int) -> None:
+        """Bring a list's gate into line with its state."""
         gate = self._get(place, version, _Cell.GATE)
         if not self.record(place, version).state.trusted:
             gate = _SUSPENDED
@@ -199,6 +203,9 @@ class Standing:
         elif gate < 0 or gate <= time.monotonic():
             gate = _ASKED
         self._set(place, version, _Cell.GATE, gate)
+
+    def _announce(self, version: int) -> None:
+        """Let the workers know that something has changed about a family."""
         unusual = any(self._board[cell] != _ASKED for cell in self._gates[version]) or self._doubted(version)
         # Last of all: who sees a new edition finds what it is about. A clock that never stands still numbers them.
         self._board[_EDITIONS[version]] = time.monotonic() if unusual else 0.0

@@ -52,14 +52,12 @@ def expected(client):
     return "tag" if client == TAGGED else "accept"
 
 
-def pass_by(house, clients=INNOCENTS, seen=None):
-    """Let clients pass by; return how many had passed when the list was first thought ill of."""
+def pass_by(house, clients=INNOCENTS, name=BAD):
+    """Let clients pass by; return how many had passed when the list, or the resolver, was first thought ill of."""
     noticed = None
     for number, client in enumerate(clients, 1):
         assert house.told(client) == "accept", (client, house.decision(client))
-        if seen is not None:
-            seen(client)
-        if noticed is None and set(house.moves()) - {"ok"}:
+        if noticed is None and (set(house.moves(name)) - {"ok"} or house.events("resolver at fault")):
             noticed = number
     return noticed
 
@@ -107,7 +105,7 @@ def test_an_incident(row, tmp_path, record_property):
         nobody_was_hurt(house)
 
 
-def test_the_resolver_rewrites(tmp_path):
+def test_the_resolver_rewrites(tmp_path, record_property):
     """A provider's resolver answers an advertisement for whatever does not exist: the fault of no list."""
     with Museum(tmp_path, cache="error_ttl = 1") as house:
         house.wait_for_rounds(1)
@@ -118,7 +116,7 @@ def test_the_resolver_rewrites(tmp_path):
             return None if exists else listed(PARKED)
 
         house.server.handler = rewritten
-        pass_by(house)
+        record_property("clients until noticed", pass_by(house))
         house.daemon.wait_for_log('"fault": "rewrites"')
         house.wait_for_rounds(3)
         pass_by(house, INNOCENTS[:50])
@@ -140,25 +138,28 @@ def test_the_resolver_rewrites_and_a_list_goes_mad(tmp_path):
         assert not any(house.moves(name) for name in HEALTHY)
 
 
-def test_the_resolver_is_refused_by_the_operators(tmp_path):
+def test_the_resolver_is_refused_by_the_operators(tmp_path, record_property):
     """A public resolver: several operators, one after the other, answer that they will not."""
     with Museum(tmp_path) as house:
         house.wait_for_rounds(1)
         house.server.zones |= {name: listed("127.255.255.254") for name in house.server.zones if name}
-        pass_by(house)
+        record_property("clients until noticed", pass_by(house))
         house.daemon.wait_for_log('"fault": "refused"')
         house.wait_for_rounds(3)
         nobody_was_hurt(house)
         assert not any(set(house.moves(name)) - {"suspect"} for name in (BAD, *HEALTHY, "friend"))
+        assert len(house.events("resolver at fault")) == 1
         house.server.zones |= healthy()
         house.daemon.wait_for_log("resolver is fine again")
+        until(lambda: house.told(GUILTY) == 550, "the guilty are refused again")
+        until(lambda: not any(house.moves(name)[-1:] == ["suspect"] for name in (BAD, *HEALTHY, "friend")), "all lists are well")
 
 
-def test_the_resolver_is_gone(tmp_path):
+def test_the_resolver_is_gone(tmp_path, record_property):
     with Museum(tmp_path, cache="error_ttl = 1") as house:
         house.wait_for_rounds(1)
         house.server.handler = lambda question: SILENCE
-        pass_by(house, INNOCENTS[:20])
+        record_property("clients until noticed", pass_by(house, INNOCENTS[:20]))
         house.daemon.wait_for_log('"fault": "down"')
         pass_by(house)
         house.wait_for_rounds(3)
@@ -304,12 +305,12 @@ weight = 12
 
 
 @pytest.mark.parametrize("answers", [listed("127.0.0.2"), listed("127.255.255.254"), SILENCE], ids=["mad", "refusing", "silent"])
-def test_one_list_of_a_group_fails_while_its_siblings_are_fine(answers, tmp_path):
+def test_one_list_of_a_group_fails_while_its_siblings_are_fine(answers, tmp_path, record_property):
     with Museum(tmp_path, more=SIBLINGS) as house:
         house.server.zones |= {f"{name}.operator.example": entries() for name in "abc"}
         house.wait_for_rounds(1)
         house.server.zones["c.operator.example"] = answers
-        pass_by(house)
+        record_property("clients until noticed", pass_by(house, name="sibling-c"))
         house.wait_for("sibling-c", "suspended")
         house.wait_for_rounds(2)
         nobody_was_hurt(house)
@@ -338,6 +339,8 @@ def test_a_list_that_lists_127_0_0_1_by_design(tmp_path):
         assert house.moves("hostkarma") == []
         house.server.zones["hostkarma.junkemailfilter.com"] = listed("127.0.0.2")
         house.wait_for("hostkarma", "suspended")
+        house.server.zones["hostkarma.junkemailfilter.com"] = by_design
+        house.wait_for("hostkarma", "ok")
 
 
 CLOCK = """

@@ -225,11 +225,11 @@ def test_a_failed_proof_is_held_against_the_family_that_it_failed_for(mad, sane,
 class Watched:
     """A prober whose clock a test turns, and whose workers' counters it writes."""
 
-    def __init__(self, server, folder, monkeypatch, *names, interval=3600):
+    def __init__(self, server, folder, monkeypatch, *names, interval=3600, **weights):
         self.now, self.totals, self.server = 1000.0, {}, server
         server.zones |= {f"{name}.example": entries() for name in names}
         server.zones[""] = clear()
-        lists = "".join(f'[[list]]\nname = "{name}"\nzone = "{name}.example"\nweight = 4\n' for name in names)
+        lists = "".join(f'[[list]]\nname = "{name}"\nzone = "{name}.example"\nweight = {weights.get(name, 4)}\n' for name in names)
         dns = f'dns = {{ nameservers = ["{server.text}"], deadline = 0.5, retry = 0.2 }}\n'
         self.configuration = parse(f"{dns}memory.url = ''\nhealth.interval = {interval}\n[actions]\ntag = 3\n{lists}", "test")
         self.standing = Standing(self.configuration.policy.lists)
@@ -306,6 +306,34 @@ def test_lists_are_compared_with_each_other(rises, states, name_server, tmp_path
     watched.clients(40, **rises)
     watched.turn(10)
     assert list(watched.states().values()) == states
+
+
+def test_what_speaks_for_senders_is_no_measure_of_a_wave_of_spam(name_server, tmp_path, monkeypatch):
+    """The only other list is an allow-list, on which no spammer is: nothing can be told."""
+    watched = Watched(name_server, tmp_path, monkeypatch, "a", "friend", friend=-4)
+    watched.clients(100, a=20, friend=10)
+    watched.turn(10)
+    watched.clients(40, a=36, friend=1)
+    watched.turn(10)
+    assert watched.states() == {"a": "ok", "friend": "ok"}
+
+
+def test_what_clients_were_told_by_a_list_that_was_mad_is_not_held_against_it_later(name_server, tmp_path, monkeypatch):
+    watched = Watched(name_server, tmp_path, monkeypatch, "a", "b", "c")
+    watched.clients(100, a=2, b=4, c=4)
+    watched.turn(10)
+    name_server.zones["a.example"] = listed("127.0.0.2")
+    watched.turn_until_next_round("a.example")
+    assert watched.states()["a"] == "suspended"
+    # A session that outlasts the suspension, and then some.
+    watched.clients(30, a=30, b=1, c=1)
+    watched.turn(10)
+    name_server.zones["a.example"] = entries()
+    states = []
+    for _ in range(6):
+        watched.turn_until_next_round("a.example")
+        states.append(watched.states()["a"])
+    assert states == ["probation", "probation", "probation", "ok", "ok", "ok"]
 
 
 def test_the_text_of_a_name_is_read(name_server):

@@ -325,9 +325,11 @@ def test_what_clients_were_told_by_a_list_that_was_mad_is_not_held_against_it_la
     name_server.zones["a.example"] = listed("127.0.0.2")
     watched.turn_until_next_round("a.example")
     assert watched.states()["a"] == "suspended"
+    usual = watched.standing.baseline(0)
     # A session that outlasts the suspension, and then some.
     watched.clients(30, a=30, b=1, c=1)
     watched.turn(10)
+    assert watched.standing.baseline(0) == usual
     name_server.zones["a.example"] = entries()
     states = []
     for _ in range(6):

@@ -203,7 +203,8 @@ class Prober:
     def _judge_shares(self) -> None:
         """Judge the share of clients that each list listed, once there are enough of them.
 
-        Not by and by with its round: who waits for its turn lets a list that lists the innocent harm more of them.
+        Not by and by with its round: who waits for its turn lets a list that lists the innocent harm more of them. What
+        workers count knows no family, so a list is doubted for both.
         """
         seen = [(self._standing.baseline(place), watched.window) for place, watched in enumerate(self._lists)]
         accuses = [one.most > 0 for one in self._standing.lists]

@@ -248,10 +248,10 @@ class Watched:
         while not any(each.zone == zone for each in self.server.questions):
             self.turn(300.0)
 
-    def clients(self, count, **listed):
-        """Count clients about whom every list was asked; so many of them it listed."""
+    def clients(self, count, instead="listed", **others):
+        """Count clients about whom every list was asked; so many of them it listed, or gave another outcome instead of "clear"."""
         for name in self.names:
-            for outcome, added in (("listed", listed.get(name, 0)), ("clear", count - listed.get(name, 0))):
+            for outcome, added in ((instead, others.get(name, 0)), ("clear", count - others.get(name, 0))):
                 key = ("lookups_total", (name, outcome))
                 self.totals[key] = self.totals.get(key, 0.0) + added
 
@@ -306,6 +306,19 @@ def test_lists_are_compared_with_each_other(rises, states, name_server, tmp_path
     watched.clients(40, **rises)
     watched.turn(10)
     assert list(watched.states().values()) == states
+
+
+@pytest.mark.parametrize("outcome", ["timeout", "servfail", "refused", "blocked", "invalid"])
+def test_a_list_that_answers_probes_and_no_client(outcome, name_server, tmp_path, monkeypatch):
+    watched = Watched(name_server, tmp_path, monkeypatch, "a", "b")
+    states = []
+    for failed in (27, 26, 0, 28, 30, 29, 0, 0, 0, 0):
+        watched.clients(30, outcome, a=failed)
+        watched.turn_until_next_round("a.example")
+        states.append(watched.states()["a"])
+    # Nine of ten is deaf; one such round, or one that is nearly so, means nothing.
+    assert states == ["ok", "ok", "ok", "ok", "suspect", "suspended", "probation", "probation", "probation", "ok"]
+    assert watched.states()["b"] == "ok"
 
 
 def test_what_speaks_for_senders_is_no_measure_of_a_wave_of_spam(name_server, tmp_path, monkeypatch):

@@ -71,8 +71,13 @@ class Prober:
         self._examiner = Examiner(configuration.nameservers, dns.deadline, dns.retry, pool)
         now = clock()
         gap = min(FIRST_GAP, self._interval / max(len(standing.lists), 1))
+        # What was found out before a reload, or before a monitor that died, still holds.
         self._lists = [
-            _Watched(now + place * gap, disproved={version: standing.disproved(place, version) for version in FAMILIES})
+            _Watched(
+                now + place * gap,
+                rose=any(standing.record(place, version).doubted for version in FAMILIES),
+                disproved={version: standing.disproved(place, version) for version in FAMILIES},
+            )
             for place in range(len(standing.lists))
         ]
         self._counted = self._read_counters()

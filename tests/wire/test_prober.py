@@ -232,11 +232,16 @@ class Watched:
         lists = "".join(f'[[list]]\nname = "{name}"\nzone = "{name}.example"\nweight = {weights.get(name, 4)}\n' for name in names)
         dns = f'dns = {{ nameservers = ["{server.text}"], deadline = 0.5, retry = 0.2 }}\n'
         self.configuration = parse(f"{dns}memory.url = ''\nhealth.interval = {interval}\n[actions]\ntag = 3\n{lists}", "test")
-        self.standing = Standing(self.configuration.policy.lists)
+        self.standing = None
         monkeypatch.setattr(metrics, "counters", lambda _: dict(self.totals))
-        self.prober = Prober(self.configuration, self.standing, folder, lambda: self.now)
-        self.names = names
-        for _ in names:
+        self.folder, self.names = folder, names
+        self.begin()
+
+    def begin(self):
+        """Watch anew, as after a reload."""
+        self.standing = Standing(self.configuration.policy.lists, self.standing)
+        self.prober = Prober(self.configuration, self.standing, self.folder, lambda: self.now)
+        for _ in self.names:
             self.turn(1.0)
 
     def turn(self, seconds):
@@ -278,6 +283,22 @@ def test_a_share_that_jumps_is_noticed_long_before_the_list_s_turn(name_server, 
     watched.clients(30, a=10)
     watched.turn(10)
     assert name_server.questions == ()
+
+
+def test_doubt_outlasts_a_reload(name_server, tmp_path, monkeypatch):
+    watched = Watched(name_server, tmp_path, monkeypatch, "a", "b")
+    watched.clients(100, a=2, b=4)
+    watched.turn(10)
+    watched.clients(30, a=10, b=1)
+    watched.turn(10)
+    watched.begin()
+    for _ in range(4):
+        watched.turn_until_next_round("a.example")
+    assert watched.standing.doubted(4) == (0,)
+    watched.clients(30, a=1, b=1)
+    for _ in range(3):
+        watched.turn_until_next_round("a.example")
+    assert watched.states() == {"a": "ok", "b": "ok"}
 
 
 def test_a_share_stays_in_doubt_until_it_has_been_as_usual_for_two_rounds(name_server, tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 Floor 2. With `listing`, the only place that reads the configuration, key files, allow files and the packaged data.
 """
 
-import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ from dnsbl_policy.scoring import Policy
 DEFAULT_PATH = Path("/etc/dnsbl-milter/dnsbl-milter.toml")
 _MOST_BYTES = 64 * 1024 * 1024
 """No configuration and no allow file is larger; a device or a log given by mistake is."""
-
-_CREDENTIALS = re.compile(r"(?<=://).*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +84,6 @@ def parse(text: str, source: str) -> Configuration:
 def catalog() -> Catalog:
     """Return the packaged catalog of public lists."""
     return parse_catalog(resources.files("dnsbl_policy").joinpath("catalog.toml").read_text("utf-8"))
-
-
-def shown_settings(configuration: Configuration) -> dict[str, Any]:
-    """Return the effective settings, with what the catalog filled in and without keys and passwords."""
-    shown = configuration.settings.model_dump(mode="json")
-    shown["dns"]["nameservers"] = [str(nameserver) for nameserver in configuration.nameservers]
-    shown["memory"]["url"] = _CREDENTIALS.sub("***@", shown["memory"]["url"])
-    effective = {one.name: one for one in configuration.policy.lists}
-    for section, (name, zone) in zip(shown["list"], configuration.zones.items(), strict=True):
-        section |= {"name": name, "zone": zone}
-        one = effective.get(name)
-        if one is not None:
-            section |= {"ipv4": one.ipv4, "ipv6": one.ipv6, "url": one.url or None, "weight": None}
-            section["codes"] = [
-                {
-                    "match": rule.pattern.text if rule.pattern else "127.0.0.0/8",
-                    "weight": rule.weight / 100,
-                    "label": rule.label or None,
-                }
-                for rule in one.rules
-            ]
-    return shown
 
 
 def _read(path: Path) -> str:

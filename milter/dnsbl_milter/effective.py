@@ -1,11 +1,39 @@
 """The effective policy as people see it: written out, and compared with the one before.
 
-Floor 2: standard library only.
+Floor 2: standard library only. Keys and passwords stay out of it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from dnsbl_milter.configuration import Configuration
+
+_CREDENTIALS = re.compile(r"(?<=://).*@")
+
+
+def shown_settings(configuration: Configuration) -> dict[str, Any]:
+    """Return the effective settings, with what the catalog filled in and without keys and passwords."""
+    shown = configuration.settings.model_dump(mode="json")
+    shown["dns"]["nameservers"] = [str(nameserver) for nameserver in configuration.nameservers]
+    shown["memory"]["url"] = _CREDENTIALS.sub("***@", shown["memory"]["url"])
+    effective = {one.name: one for one in configuration.policy.lists}
+    for section, (name, zone) in zip(shown["list"], configuration.zones.items(), strict=True):
+        section |= {"name": name, "zone": zone}
+        one = effective.get(name)
+        if one is not None:
+            section |= {"ipv4": one.ipv4, "ipv6": one.ipv6, "url": one.url or None, "weight": None}
+            section["expect"] = {"listed": one.expect.listed, "clear": one.expect.clear}
+            section["codes"] = [
+                {
+                    "match": rule.pattern.text if rule.pattern else "127.0.0.0/8",
+                    "weight": rule.weight / 100,
+                    "label": rule.label or None,
+                }
+                for rule in one.rules
+            ]
+    return shown
 
 
 def as_toml(shown: Mapping[str, Any]) -> str:

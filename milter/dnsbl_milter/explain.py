@@ -14,10 +14,10 @@ from dnsbl_milter.resolver import Inquiry, Resolver
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
 from dnsbl_policy.answers import PENDING, Answer, Clear, Listed, Unknown, dotted
-from dnsbl_policy.health import rfc_entry
 from dnsbl_policy.lists import Client, DnsList
 from dnsbl_policy.proof import Proof
 from dnsbl_policy.scoring import Verdict, exempted
+from dnsbl_policy.symptoms import rfc_entry
 
 
 def explain(

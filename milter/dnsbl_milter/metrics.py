@@ -53,7 +53,7 @@ class Metrics:
         actions = [(str(action),) for action in Action]
         drops = [(str(action), name) for action in DROPS for name in names]
         tags = [(str(Action.TAG), name) for name in names]
-        softened = [(str(hard), str(mild)) for hard in DROPS for mild in DROPS if mild < hard]
+        softened = [(str(hard), str(mild)) for hard in DROPS for mild in (Action.TAG, *DROPS) if mild < hard]
         by_list = [(name,) for name in names]
 
         self.connections = Counter("dnsbl_connections", "SMTP connections.", registry=self._registry)

@@ -15,9 +15,9 @@ from functools import partial
 from dnsbl_milter.nameserver import Nameserver
 from dnsbl_milter.resolver import Lookup, Resolver
 from dnsbl_policy.answers import PENDING, Answer, Clear, Listed, Unknown, Why
-from dnsbl_policy.health import Round, rfc_entries, rfc_entry
 from dnsbl_policy.lists import Client, DnsList, question
 from dnsbl_policy.proof import unlistable
+from dnsbl_policy.symptoms import Round, rfc_entries, rfc_entry
 
 _NOT_ASKED = Clear(0)
 """Stands in the evidence for the lists that a question is not for."""

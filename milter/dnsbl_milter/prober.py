@@ -1,25 +1,28 @@
 """The prober: asks every list now and then what it must and must not list, and publishes what is thought of it.
 
 Floor 2: standard library only. One thread of the monitor; a worker spends nothing on it. The rounds are spread over
-the interval, so that neither the lists nor the resolver see a burst; a failed proof brings a list's round forward.
+the interval, so that neither the lists nor the resolver see a burst; a failed proof, or a share of clients that jumps,
+brings a list's round forward.
 """
 
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dnsbl_milter import log, metrics
+from dnsbl_milter import advice, log, metrics
 from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.probe import Examiner, Probe, Role, answers_for, evidence
 from dnsbl_milter.repeats import Repeats
 from dnsbl_milter.standing import FAMILIES, Standing
-from dnsbl_policy import health
+from dnsbl_policy import health, shares, symptoms
 from dnsbl_policy.answers import Answer, Clear
-from dnsbl_policy.health import Fault, Live, Record, Round, Symptom
+from dnsbl_policy.health import Record
+from dnsbl_policy.shares import Live
+from dnsbl_policy.symptoms import Fault, Round, Symptom
 
 THREADS = 8
 """More than a list has questions for both families, so that they are asked at once."""
@@ -29,13 +32,6 @@ FIRST_GAP = 0.1
 """Seconds between the first rounds after the start, when nothing is known of any list."""
 _FAILED = ("timeout", "servfail", "refused", "invalid", "blocked")
 
-ADVICE = {
-    Fault.REWRITES: "it answers for names that do not exist; use a resolver of your own, such as unbound on this host",
-    Fault.REFUSED: "several operators refuse it; use a resolver of your own, and keys where lists need them",
-    Fault.DOWN: "no list answers by way of it; mail flows unjudged",
-}
-
-
 @dataclass(slots=True)
 class _Watched:
     """What the prober keeps about one list between rounds."""
@@ -43,13 +39,15 @@ class _Watched:
     due: float
     rounds: dict[int, Round] = field(default_factory=dict)
     """The latest of each family that the list serves."""
-    live: Live = field(default_factory=Live)
-    """Since the share of clients was last judged."""
-    judged: Live = field(default_factory=Live)
-    """What was judged last."""
+    window: Live = field(default_factory=Live)
+    """What clients were told since the share of those listed was last judged."""
+    judged: bool = False
+    """Whether it has been judged since the last round."""
     rose: bool = False
+    """In any window since the last round; where there was none, what was thought before."""
     deaf: bool = False
-    failed_proofs: int = 0
+    disproved: dict[int, float] = field(default_factory=dict)
+    """When it last failed a proof, by family, as far as it has been judged for that."""
 
 
 class Prober:
@@ -74,7 +72,15 @@ class Prober:
         self._examiner = Examiner(configuration.nameservers, dns.deadline, dns.retry, pool)
         now = clock()
         gap = min(FIRST_GAP, self._interval / max(len(standing.lists), 1))
-        self._lists = [_Watched(now + place * gap) for place in range(len(standing.lists))]
+        # What was found out before a reload, or before a monitor that died, still holds.
+        self._lists = [
+            _Watched(
+                now + place * gap,
+                rose=any(standing.record(place, version).doubted for version in FAMILIES),
+                disproved={version: standing.disproved(place, version) for version in FAMILIES},
+            )
+            for place in range(len(standing.lists))
+        ]
         self._counted = self._read_counters()
         self._repeats = Repeats()
 
@@ -87,7 +93,8 @@ class Prober:
             try:
                 self.turn()
             except Exception:  # noqa: BLE001  the watch must go on, whatever a server or a file does; it is logged
-                log.error("prober failed", exc_info=True)
+                if (missed := self._repeats.allow("failed", self._clock())) is not None:
+                    log.error("prober failed", exc_info=True, repeated=missed)
             due = min((each.due for each in self._lists), default=self._clock() + self._poll)
             time.sleep(min(max(due - self._clock(), 0.0), self._poll))
 
@@ -114,7 +121,6 @@ class Prober:
         if any(each.role is not Role.LISTED and not isinstance(each.answer, Clear) for each in probes):
             # The resolver may have begun to lie, or have come back to the truth, in between.
             control += self._examiner.control()
-        self._judge_live(place)
         found: dict[int, list[Probe]] = {}
         for each in probes:
             found.setdefault(each.version, []).append(each)
@@ -125,42 +131,41 @@ class Prober:
                     continue
                 log.info("list answers", list=one.name, family=FAMILIES[version])
                 self._standing.discover(place, version)
+            disproved = self._standing.disproved(place, version)
             watched.rounds[version] = replace(
-                seen, failed_proofs=watched.failed_proofs, rose=watched.rose, deaf=watched.deaf
+                seen, disproved=disproved != watched.disproved[version], rose=watched.rose, deaf=watched.deaf
             )
-        watched.failed_proofs = 0
+            watched.disproved[version] = disproved
         fault = self._judge_resolver(control)
         rewritten = {code for answer in control if not isinstance(answer, Clear) for code in answer.codes}
         for version, round_ in watched.rounds.items():
-            symptom = health.diagnose(round_, one.expect.listed, fault, rewritten)
-            unsure = watched.rose and symptom is None
+            symptom = symptoms.diagnose(round_, one.expect.listed, fault, rewritten)
             before = self._standing.record(place, version)
-            after = health.step(before, symptom, health.is_clean(round_, fault) and not unsure, self._clock())
+            after = health.step(before, symptom, symptoms.is_clean(round_, fault), self._clock())
             self._standing.publish(place, version, after, self._configuration.settings.cache.max_ttl)
             if after.state is not before.state:
                 self._tell(place, version, before, after, found.get(version, ()))
-
-        if fault is not None or not all(self._standing.record(place, version).state.trusted for version in watched.rounds):
-            # What clients got while the resolver was at fault, or by sessions that outlast a suspension, says nothing.
-            watched.live, watched.rose, watched.deaf = Live(), False, False
+        watched.judged = watched.deaf = False
+        if fault is not None or not self._is_believed(place):
+            watched.window, watched.rose = Live(), False
 
     def _judge_resolver(self, control: Iterable[Answer]) -> Fault | None:
         rounds = [
-            (health.operator(one), round_)
+            (symptoms.operator(one), round_)
             for one, watched in zip(self._standing.lists, self._lists, strict=True)
             for round_ in watched.rounds.values()
         ]
-        fault, before = health.resolver_fault(control, rounds), self._standing.fault
+        fault, before = symptoms.resolver_fault(control, rounds), self._standing.fault
         if fault is not before:
             self._standing.fault = fault
             nameservers = ",".join(map(str, self._configuration.nameservers))
             if fault is None:
                 log.info("resolver is fine again", nameservers=nameservers)
             elif (missed := self._repeats.allow(("resolver", fault), self._clock())) is not None:
-                log.warning("resolver at fault", fault=fault, why=ADVICE[fault], nameservers=nameservers, repeated=missed)
+                log.warning("resolver at fault", fault=fault, why=advice.RESOLVER[fault], nameservers=nameservers, repeated=missed)
         return fault
 
-    def _tell(self, place: int, version: int, before: Record, after: Record, probes: Iterable[Probe]) -> None:
+    def _tell(self, place: int, version: int, before: Record, after: Record, probes: Sequence[Probe]) -> None:
         missed = self._repeats.allow((place, version, after.state), self._clock())
         if missed is None:
             return
@@ -171,6 +176,7 @@ class Prober:
             "from": before.state,
             "to": after.state,
             "why": after.symptom or before.symptom,
+            "advice": "" if after.state is health.State.OK else advice.about(one, after.symptom, probes),
             "says": "" if after.state.trusted else self._reason(place, after, probes),
             "repeated": missed,
         }
@@ -190,48 +196,51 @@ class Prober:
         """Take in what the workers have counted since the last time."""
         counted = self._read_counters()
         for place, (one, watched) in enumerate(zip(self._standing.lists, self._lists, strict=True)):
-            before, after = self._counted.get(one.name, _Counts()), counted.get(one.name, _Counts())
-            watched.live += after.live - before.live
-            failed = after.failed_proofs - before.failed_proofs
-            if failed > 0:
-                watched.failed_proofs += failed
-                if any(self._standing.record(place, version).state.trusted for version in watched.rounds):
+            before, after = self._counted.get(one.name, Live()), counted.get(one.name, Live())
+            # What clients got while the resolver was at fault, or by sessions that outlast a suspension, says nothing.
+            if self._standing.fault is None and self._is_believed(place):
+                watched.window += after - before
+            for version in watched.rounds:
+                fresh = self._standing.disproved(place, version) != watched.disproved[version]
+                if fresh and self._standing.record(place, version).state.trusted:
                     watched.due = min(watched.due, self._clock())
         self._counted = counted
+        self._judge_shares()
 
-    def _judge_live(self, place: int) -> None:
-        """Judge the share of clients that a list listed, once there are enough of them."""
-        watched, baseline = self._lists[place], self._standing.baseline(place)
-        live = watched.live
-        watched.deaf = health.is_deaf(live)
-        if live.asked < health.ENOUGH_CLIENTS:
-            return
-        others = [
-            (self._standing.baseline(other), self._lists[other].live + self._lists[other].judged)
-            for other in range(len(self._lists))
-            if other != place
-        ]
-        watched.rose = health.rose(baseline, live, others)
-        self._standing.keep_baseline(place, health.learned(baseline, live, watched.rose))
-        watched.judged, watched.live = live, Live()
+    def _judge_shares(self) -> None:
+        """Judge the share of clients that each list listed, once there are enough of them.
 
-    def _read_counters(self) -> "dict[str, _Counts]":
+        Not by and by with its round: who waits for its turn lets a list that lists the innocent harm more of them. What
+        workers count knows no family, so a list is doubted for both.
+        """
+        seen = [(self._standing.baseline(place), watched.window) for place, watched in enumerate(self._lists)]
+        accuses = [one.most > 0 for one in self._standing.lists]
+        for place, (watched, (baseline, window)) in enumerate(zip(self._lists, seen, strict=True)):
+            if window.asked < shares.ENOUGH_CLIENTS:
+                continue
+            # A wave of spam lifts the lists that speak against senders, and none that speaks for them.
+            others = [seen[other] for other in range(len(seen)) if other != place and accuses[other] == accuses[place]]
+            rose = shares.rose(baseline, window, others)
+            if rose and not watched.rose:
+                watched.due = min(watched.due, self._clock())
+            self._standing.keep_baseline(place, shares.learned(baseline, window, rose or watched.rose))
+            watched.rose = rose or (watched.rose and watched.judged)
+            watched.deaf |= shares.is_deaf(window)
+            watched.judged, watched.window = True, Live()
+
+    def _is_believed(self, place: int) -> bool:
+        """Tell whether a list is asked about clients of any family."""
+        return any(self._standing.record(place, version).state.trusted for version in self._lists[place].rounds)
+
+    def _read_counters(self) -> dict[str, Live]:
         return _counts(metrics.counters(self._folder))
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """What all workers together have seen of one list."""
-
-    live: Live = field(default_factory=Live)
-    failed_proofs: int = 0
-
-
-def _counts(totals: Mapping[tuple[str, tuple[str, ...]], float]) -> dict[str, _Counts]:
+def _counts(totals: Mapping[tuple[str, tuple[str, ...]], float]) -> dict[str, Live]:
+    """Return what all workers together have seen of each list."""
     asked: dict[str, int] = {}
     listed: dict[str, int] = {}
     failed: dict[str, int] = {}
-    proofs: dict[str, int] = {}
     for (name, labels), value in totals.items():
         if name == "lookups_total":
             one, outcome = labels
@@ -240,9 +249,4 @@ def _counts(totals: Mapping[tuple[str, tuple[str, ...]], float]) -> dict[str, _C
                 listed[one] = int(value)
             elif outcome in _FAILED:
                 failed[one] = failed.get(one, 0) + int(value)
-        elif name == "proofs_total" and labels[1] == "failed":
-            proofs[labels[0]] = int(value)
-    return {
-        one: _Counts(Live(count, listed.get(one, 0), failed.get(one, 0)), proofs.get(one, 0))
-        for one, count in asked.items()
-    }
+    return {one: Live(count, listed.get(one, 0), failed.get(one, 0)) for one, count in asked.items()}

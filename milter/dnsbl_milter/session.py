@@ -228,13 +228,15 @@ class Session:
                 self._verdict = Verdict(self._client, Action.ACCEPT, Action.ACCEPT)
             else:
                 version = self._inquiry.client.version
-                panel = self._house.panels[version]
+                panel = self._house.panels[version].doubting(self._house.standing.doubted(version))
                 if self._paused:
                     panel = panel.pausing(self._paused)
                 judgement = judge(panel, self._inquiry, self._house.provers.get(version))
                 self._verdict, self._waited, self._proofs = judgement.verdict, judgement.waited, judgement.proofs
                 for place, proof in self._proofs.items():
                     self._house.metrics.proved(panel.lists[place].name, proof)
+                    if proof is Proof.FAILED:
+                        self._house.standing.disprove(place, version)
                 if self._verdict.observed:
                     self._observed = panel.observing().judge(self._client, self._inquiry.evidence).action
             self._house.metrics.judged(self._verdict, self._waited)

@@ -4,21 +4,16 @@ Floor 2: the home of pydantic. `configuration` turns what is read here into the 
 """
 
 import os
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dnsbl_milter.listen import parse_endpoint, parse_web_address
+from dnsbl_milter import values
+from dnsbl_milter.listen import parse_endpoint
 from dnsbl_milter.nameserver import parse_nameserver
 from dnsbl_policy.allow import parse_host, parse_network, parse_recipient
 from dnsbl_policy.codes import parse_pattern
-from dnsbl_policy.lists import zone_fault
 from dnsbl_policy.points import hundredths
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]{0,63}", re.ASCII)
-_MEMORY = re.compile(r"sqlite:///.+|(rediss?|valkeys?)://.+", re.ASCII)
-_KEY = "{key}"
 
 
 def _checked(check: Any) -> AfterValidator:
@@ -29,47 +24,6 @@ def _checked(check: Any) -> AfterValidator:
         return value
 
     return AfterValidator(keep)
-
-
-def _name(value: str) -> None:
-    if not _NAME.fullmatch(value):
-        raise ValueError("expected at most 64 letters, digits and . _ + / - (it stands in logs, headers and metrics)")
-
-
-def _zone(value: str) -> None:
-    fault = zone_fault(value.replace(_KEY, "key").removesuffix("."))
-    if fault:
-        raise ValueError(fault)
-
-
-def _mode(value: str) -> None:
-    if not re.fullmatch(r"0?[0-7]{3}", value):
-        raise ValueError('expected permissions in octal, such as "0660"')
-
-
-def _listen(value: str) -> None:
-    if value:
-        parse_web_address(value)
-
-
-def _memory(value: str) -> None:
-    if value and not _MEMORY.fullmatch(value):
-        raise ValueError('expected sqlite:///path, redis://host:port/number, rediss://..., or "" for none')
-
-
-def _code(value: str) -> None:
-    if value != "none" and not parse_pattern(value):
-        raise ValueError('expected a return code such as 127.0.10.0, or "none"')
-
-
-def _space(value: str) -> None:
-    if value != "none":
-        parse_network(value)
-
-
-def _url(value: str) -> None:
-    if not re.fullmatch(r"https?://[!-~]{1,300}", value):
-        raise ValueError("expected an http or https address of printable ASCII, {client} standing for the client")
 
 
 Points = Annotated[float, _checked(hundredths), Field(allow_inf_nan=False)]
@@ -86,7 +40,7 @@ class MilterSection(Section):
     """Where Sendmail finds the milter, and the processes that serve it."""
 
     socket: Annotated[str, _checked(parse_endpoint)] = "local:/run/dnsbl-milter/milter.sock"
-    socket_mode: Annotated[str, _checked(_mode)] = "0660"
+    socket_mode: Annotated[str, _checked(values.mode)] = "0660"
     workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 4), ge=1, le=64)
     drain_seconds: float = Field(30, ge=0, le=3600)
 
@@ -140,7 +94,7 @@ class MemorySection(Section):
     """What makes a deferral forgive; times in seconds."""
 
     # May hold a password, as a list's zone may hold a key: neither is for a log or a traceback.
-    url: Annotated[str, _checked(_memory)] = Field("sqlite:///var/lib/dnsbl-milter/memory.db", repr=False)
+    url: Annotated[str, _checked(values.memory)] = Field("sqlite:///var/lib/dnsbl-milter/memory.db", repr=False)
     delay: Seconds = 300
     window: Seconds = 172_800
     remember: Seconds = 3_024_000
@@ -150,7 +104,7 @@ class MemorySection(Section):
 class MetricsSection(Section):
     """Where metrics are served."""
 
-    listen: Annotated[str, _checked(_listen)] = "127.0.0.1:10782"
+    listen: Annotated[str, _checked(values.listen)] = "127.0.0.1:10782"
 
 
 class LogSection(Section):
@@ -173,30 +127,30 @@ class CodeRule(Section):
 
     match: Annotated[str, _checked(parse_pattern)]
     weight: Points
-    label: Annotated[str, _checked(_name)] | None = None
+    label: Annotated[str, _checked(values.name)] | None = None
 
 
 class ExpectTable(Section):
     """Where a list departs from RFC 5782's test entries."""
 
-    listed: Annotated[str, _checked(_code)] | None = None
-    clear: Annotated[str, _checked(_space)] | None = None
+    listed: Annotated[str, _checked(values.code)] | None = None
+    clear: Annotated[str, _checked(values.space)] | None = None
 
 
 class ListSection(Section):
     """A list: where it is asked, and what its answers weigh."""
 
-    name: Annotated[str, _checked(_name)] | None = None
-    zone: Annotated[str, _checked(_zone)] = Field(repr=False)
+    name: Annotated[str, _checked(values.name)] | None = None
+    zone: Annotated[str, _checked(values.zone)] = Field(repr=False)
     weight: Points | None = None
     codes: list[CodeRule] = []
-    group: Annotated[str, _checked(_name)] | None = None
+    group: Annotated[str, _checked(values.name)] | None = None
     observe: bool = False
     enabled: bool = True
     ipv4: bool | None = None
     ipv6: bool | None = None
     timeout: float | None = Field(None, ge=0.02, le=30)
-    url: Annotated[str, _checked(_url)] | None = None
+    url: Annotated[str, _checked(values.url)] | None = None
     scope: Literal["ip", "net24", "asn", "dynamic", "name"] | None = None
     key_file: str | None = None
     expect: ExpectTable = ExpectTable()
@@ -206,7 +160,7 @@ class ListSection(Section):
     @classmethod
     def _fold(cls, value: str) -> str:
         # The key keeps its case: operators may tell upper from lower there, though DNS does not.
-        return _KEY.join(part.lower() for part in value.split(_KEY)).removesuffix(".")
+        return values.KEY.join(part.lower() for part in value.split(values.KEY)).removesuffix(".")
 
 
 class GroupTable(Section):

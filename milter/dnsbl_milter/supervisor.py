@@ -13,8 +13,8 @@ from pathlib import Path
 
 from dnsbl_milter import log, notify
 from dnsbl_milter.board import Board, Fact, facts
-from dnsbl_milter.configuration import Configuration, load, shown_settings
-from dnsbl_milter.effective import differences
+from dnsbl_milter.configuration import Configuration, load
+from dnsbl_milter.effective import differences, shown_settings
 from dnsbl_milter.generation import Generation, beget
 from dnsbl_milter.lineage import Lineage
 from dnsbl_milter.scratch import FolderError, make_folder

@@ -7,28 +7,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from dnsbl_milter import pauses
+from dnsbl_milter import advice, pauses
 from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.pauses import Pauses
 from dnsbl_milter.probe import Examiner, Probe, Role, answers_for, evidence
-from dnsbl_milter.prober import ADVICE
 from dnsbl_milter.standing import FAMILIES
-from dnsbl_policy import health
+from dnsbl_policy import health, symptoms
 from dnsbl_policy.answers import Answer, Clear, Listed, dotted
 from dnsbl_policy.catalog import Catalog, KnownList
-from dnsbl_policy.health import Fault, Round, State, Symptom
+from dnsbl_policy.health import State
 from dnsbl_policy.lists import DnsList
-
-MEANINGS = {
-    Symptom.FAILED_PROOF: "it listed a name that it cannot list",
-    Symptom.LISTS_THE_WORLD: "it lists an address that nobody has, or that must not be listed: it lists everything",
-    Symptom.FOREIGN: "it answers an address outside 127/8: its domain may be parked; remove the list if that stays so",
-    Symptom.REFUSES: "its operator refuses you: ask through a resolver of your own, or get a key",
-    Symptom.SILENT: "it does not answer: time-outs, SERVFAIL or REFUSED; remove the list if that stays so",
-    Symptom.EMPTIED: "it does not list its test entry: it is empty, or needs expect = { listed = … }",
-    Symptom.WRONG_CODE: "its test entry has another code than expected; correct expect = { listed = … }",
-    Symptom.HIT_RATE: "it lists far more clients than it used to",
-}
+from dnsbl_policy.symptoms import Fault, Round, Symptom
 
 _THREADS = 16
 
@@ -43,14 +32,14 @@ def survey(configuration: Configuration) -> dict[str, Any]:
         probes = examiner.probe(lists)
         control = controlling.result()
         found = _by_family(lists, probes)
-        fault = health.resolver_fault(control, [(health.operator(lists[place]), evidence(asked)) for (place, _), asked in found.items()])
+        fault = symptoms.resolver_fault(control, [(symptoms.operator(lists[place]), evidence(asked)) for (place, _), asked in found.items()])
         paused = Pauses(pauses.file()).names()
         rows = [_row(configuration, place, found, control, fault, examiner) for place in range(len(lists))]
     return {
         "configuration": configuration.source,
         "nameservers": [str(each) for each in configuration.nameservers],
         "resolver": None if fault is None else str(fault),
-        "advice": None if fault is None else ADVICE[fault],
+        "advice": None if fault is None else advice.RESOLVER[fault],
         "paused": sorted(paused),
         "lists": [row | {"paused": row["name"] in paused or pauses.EVERYTHING in paused} for row in rows],
     }
@@ -117,13 +106,15 @@ def _row(
     families = {version: found[place, version] for version in FAMILIES if (place, version) in found}
     rewritten = {code for answer in control if not isinstance(answer, Clear) for code in answer.codes}
     states: dict[str, str] = {}
-    symptoms: list[Symptom] = []
+    wrong: dict[int, Symptom] = {}
     for version, asked in families.items():
-        symptom = health.diagnose(evidence(asked), one.expect.listed, fault, rewritten)
+        symptom = symptoms.diagnose(evidence(asked), one.expect.listed, fault, rewritten)
         states[FAMILIES[version]] = str(_state(symptom, evidence(asked)))
-        symptoms += [symptom] if symptom else []
+        if symptom is not None:
+            wrong[version] = symptom
     took = [each.seconds for asked in families.values() for each in asked if each.seconds is not None]
-    worst = min(symptoms, key=list(Symptom).index, default=None)
+    worst = min(wrong.values(), key=list(Symptom).index, default=None)
+    shown_by = [each for version in wrong if wrong[version] is worst for each in families[version]]
     guilty = next((each for asked in families.values() for each in asked if _is_guilty(each, worst)), None)
     return {
         "name": one.name,
@@ -131,7 +122,7 @@ def _row(
         "state": max(states.values(), key=_SEVERITY.index, default=str(State.OK)),
         "states": states,
         "symptom": worst and str(worst),
-        "why": MEANINGS[worst] if worst else _partly(families, fault),
+        "why": advice.about(one, worst, shown_by) if worst else _partly(families, fault),
         "says": examiner.reason(one, shown, guilty.client) if guilty else "",
         "milliseconds": round(sorted(took)[len(took) // 2] * 1000, 1) if took else None,
         "observe": one.observe,
@@ -156,12 +147,12 @@ _SEVERITY = [str(State.OK), str(State.SUSPECT), str(State.SUSPENDED)]
 def _state(symptom: Symptom | None, round_: Round) -> State:
     """Return what one round alone would make of a list: certain symptoms suspend, all else is suspicious."""
     if symptom is None:
-        return State.OK if health.is_clean(round_, None) else State.SUSPECT
+        return State.OK if symptoms.is_clean(round_, None) else State.SUSPECT
     return State.SUSPENDED if health.TOLERANCE[symptom][1] == 1 else State.SUSPECT
 
 
 def _partly(families: dict[int, list[Probe]], fault: Fault | None) -> str:
-    if all(health.is_clean(evidence(asked), None) for asked in families.values()):
+    if all(symptoms.is_clean(evidence(asked), None) for asked in families.values()):
         return ""
     return "the resolver is to blame" if fault else "some probes were not answered"
 

@@ -10,20 +10,20 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from dnsbl_milter import __version__, log, metrics, page, pauses, worker
+from dnsbl_milter import __version__, advice, log, metrics, page, pauses, worker
 from dnsbl_milter.board import Board, Fact
-from dnsbl_milter.configuration import Configuration, shown_settings
-from dnsbl_milter.effective import as_toml
+from dnsbl_milter.configuration import Configuration
+from dnsbl_milter.effective import as_toml, shown_settings
 from dnsbl_milter.metrics import Gauge
 from dnsbl_milter.pauses import Pauses
-from dnsbl_milter.prober import ADVICE
 from dnsbl_milter.standing import FAMILIES, Standing
 from dnsbl_milter.today import Today
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
-from dnsbl_policy.health import Fault, State
+from dnsbl_policy.health import State
 from dnsbl_policy.lists import DnsList
 from dnsbl_policy.points import written
+from dnsbl_policy.symptoms import Fault
 
 _KINDS = {State.OK: "good", State.SUSPECT: "warn", State.SUSPENDED: "bad", State.PROBATION: "warn"}
 
@@ -139,7 +139,7 @@ class Watch:
             exempt=sum(count("exempt_total", reason) for reason in Exemption),
             since=since,
             at=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)),
-            resolver="" if self._standing.fault is None else f"{self._standing.fault}: {ADVICE[self._standing.fault]}",
+            resolver="" if self._standing.fault is None else f"{self._standing.fault}: {advice.RESOLVER[self._standing.fault]}",
             lists=[self._row(one, counts) for one in self._configuration.policy.lists],
             policy=as_toml(_public(shown_settings(self._configuration))),
         )

@@ -29,6 +29,11 @@ class Tiers:
     thresholds: Sequence[tuple[int, Action]]
     """In rising order of both; an action that is missing is never reached by a score."""
 
+    @property
+    def mildest(self) -> Action:
+        """Return what a score may come to that keeps nobody out: a tag, if there is one."""
+        return Action.TAG if any(action is Action.TAG for _, action in self.thresholds) else Action.ACCEPT
+
     def of(self, score: int) -> Action:
         """Return the action that a score asks for."""
         reached = Action.ACCEPT

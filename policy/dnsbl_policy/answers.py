@@ -32,6 +32,8 @@ class Why(StrEnum):
     """It listed the client, and then a name that it cannot list: it lists whatever it is asked."""
     UNPROVEN = "unproven"
     """It listed the client, and then did not answer when asked for proof of its sanity."""
+    DOUBTED = "doubted"
+    """It listed the client, and suddenly lists far more clients than it used to: its word may tag, and no more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,10 @@ import tomllib
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, ip_network
-from typing import Any, TypeVar
 
 from dnsbl_policy.codes import parse_pattern
 from dnsbl_policy.lists import Expect, zone_fault
-from dnsbl_policy.points import hundredths
+from dnsbl_policy.toml import Table, is_code, is_network, plain_zone
 
 KEY = "{key}"
 """Stands in an alias for the one label that is a subscriber's secret."""
@@ -25,9 +23,6 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*", re.ASCII)
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 _ADDRESS = re.compile(r"https?://\S+", re.ASCII)
-_LOOPBACK = IPv4Network("127.0.0.0/8")
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Scope(StrEnum):
@@ -127,12 +122,12 @@ class Catalog:
 
     def known(self, zone: str) -> KnownList | None:
         """Return the list that a zone belongs to, also when the zone carries a paid key."""
-        plain = _plain(zone)
+        plain = plain_zone(zone)
         return next((one for one in self.lists if one.is_at(plain)), None)
 
     def dead_zone(self, zone: str) -> DeadZone | None:
         """Return what is known of a dead zone, or of the nearest dead zone above it."""
-        plain = f".{_plain(zone)}"
+        plain = f".{plain_zone(zone)}"
         above = [one for one in self.dead if plain.endswith(f".{one.zone}")]
         return max(above, key=lambda one: len(one.zone), default=None)
 
@@ -141,7 +136,7 @@ def parse(text: str) -> Catalog:
     """Read a catalog. Raises ValueError that names the entry, its key, and what is wrong."""
     try:
         # Decimal: a weight of 4.35 must not pass through the nearest binary fraction.
-        top = _Table("catalog", tomllib.loads(text, parse_float=Decimal))
+        top = Table("catalog", tomllib.loads(text, parse_float=Decimal))
     except tomllib.TOMLDecodeError as fault:
         raise ValueError(f"catalog: {fault}") from None
     lists = tuple(_known_list(entry) for entry in top.tables("list", "name", "[[list]]"))
@@ -169,7 +164,7 @@ def _twice(names: list[str]) -> str | None:
     return next((name for name in names if names.count(name) > 1), None)
 
 
-def _known_list(entry: "_Table") -> KnownList:
+def _known_list(entry: Table) -> KnownList:
     codes = tuple(_known_code(code) for code in entry.tables("codes", "label", f"{entry.place}: codes"))
     weight = entry.weight("weight") if "weight" in entry.values else None
     if bool(codes) == (weight is not None):
@@ -202,7 +197,7 @@ def _known_list(entry: "_Table") -> KnownList:
     return known
 
 
-def _known_code(entry: "_Table") -> KnownCode:
+def _known_code(entry: Table) -> KnownCode:
     code = KnownCode(
         match=entry.text("match"),
         weight=entry.weight("weight"),
@@ -217,48 +212,29 @@ def _known_code(entry: "_Table") -> KnownCode:
     return code
 
 
-def _expect(entry: "_Table") -> Expect:
+def _expect(entry: Table) -> Expect:
     if "expect" not in entry.values:
         return Expect()
     table = entry.table("expect")
     expect = Expect(
-        table.text("listed") if "listed" in table.values else None,
-        table.text("clear") if "clear" in table.values else None,
+        table.text_or_none("listed", is_code, "a code such as 127.0.0.4"),
+        table.text_or_none("clear", is_network, "a network such as 127.128.0.0/9"),
     )
-    if expect.listed not in (None, "none") and not _is_code(expect.listed):
-        raise table.fault("listed", 'expected a code such as 127.0.0.4, or "none"')
-    if expect.clear not in (None, "none") and not _is_network(expect.clear):
-        raise table.fault("clear", 'expected a network such as 127.128.0.0/9, or "none"')
     table.end()
     return expect
 
 
-def _is_code(text: str) -> bool:
-    try:
-        return IPv4Address(text) in _LOOPBACK
-    except ValueError:
-        return False
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ip_network(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _aliases(entry: "_Table") -> tuple[str, ...]:
+def _aliases(entry: Table) -> tuple[str, ...]:
     aliases = entry.take("aliases", list, "an array of zones", default=[])
     for alias in aliases:
         # A key is one label, so a plain one in its place says whether the rest is a zone.
         fault = zone_fault(alias.replace(KEY, "key")) if isinstance(alias, str) else "expected text"
-        if fault or alias != _plain(alias):
+        if fault or alias != plain_zone(alias):
             raise entry.fault("aliases", f"{alias}: {fault or 'expected lower case'}")
     return tuple(aliases)
 
 
-def _dead_zone(entry: "_Table") -> DeadZone:
+def _dead_zone(entry: Table) -> DeadZone:
     grave = DeadZone(
         zone=entry.zone("zone"),
         what=entry.text("what"),
@@ -270,88 +246,8 @@ def _dead_zone(entry: "_Table") -> DeadZone:
     return grave
 
 
-def _plain(zone: str) -> str:
-    return zone.lower().removesuffix(".")
-
-
 def _fits(alias: str, zone: str) -> bool:
     wanted, found = alias.split("."), zone.split(".")
     return len(wanted) == len(found) and all(
         label == want or (want == KEY and label != "") for want, label in zip(wanted, found, strict=True)
     )
-
-
-class _Table:
-    """A TOML table that knows its place, hands out checked values, and remembers what it was not asked for."""
-
-    def __init__(self, place: str, values: dict[str, Any]) -> None:
-        self.place = place
-        self.values = values
-        self._left = set(values)
-
-    def fault(self, key: str, what: str) -> ValueError:
-        return ValueError(f"{self.place}: {key}: {what}")
-
-    def take(self, key: str, kind: type, expected: str, default: Any = None) -> Any:
-        self._left.discard(key)
-        value = self.values.get(key, default)
-        if value is None:
-            raise self.fault(key, f"is missing; expected {expected}")
-        if not isinstance(value, kind):
-            raise self.fault(key, f"expected {expected}")
-        return value
-
-    def text(self, key: str, form: re.Pattern[str] | None = None, expected: str = "text") -> str:
-        value: str = self.take(key, str, expected)
-        if not value.strip() or (form is not None and not form.fullmatch(value)):
-            raise self.fault(key, f"expected {expected}")
-        return value
-
-    def zone(self, key: str) -> str:
-        value = self.text(key)
-        fault = zone_fault(value)
-        if fault is None and value != _plain(value):
-            fault = "expected lower case"
-        if fault is not None:
-            raise self.fault(key, fault)
-        return value
-
-    def weight(self, key: str) -> int:
-        value = self.take(key, object, "a number of points")
-        # bool is a number to Python, and text would be one to Decimal.
-        if isinstance(value, bool) or not isinstance(value, int | Decimal):
-            raise self.fault(key, "expected a number of points such as 2.5")
-        try:
-            return hundredths(str(value))
-        except ValueError as fault:
-            raise self.fault(key, str(fault)) from None
-
-    def flag(self, key: str, *, default: bool) -> bool:
-        value: bool = self.take(key, bool, "true or false", default)
-        return value
-
-    def choice(self, key: str, kind: type[_Choice]) -> _Choice:
-        expected = "one of " + ", ".join(kind)
-        value = self.text(key, None, expected)
-        try:
-            return kind(value)
-        except ValueError:
-            raise self.fault(key, f"{value!r}: expected {expected}") from None
-
-    def table(self, key: str) -> "_Table":
-        return _Table(f"{self.place}: {key}", self.take(key, dict, "a table"))
-
-    def tables(self, key: str, named_by: str, place: str) -> "list[_Table]":
-        """Return an array of tables, each placed by its own name where it has one and by its number else."""
-        found = self.take(key, list, "an array of tables", default=[])
-        placed = []
-        for number, values in enumerate(found, 1):
-            if not isinstance(values, dict):
-                raise self.fault(key, "expected an array of tables")
-            name = values.get(named_by)
-            placed.append(_Table(f"{place} {name if isinstance(name, str) and name else f'number {number}'}", values))
-        return placed
-
-    def end(self) -> None:
-        if self._left:
-            raise self.fault(min(self._left), "unknown key")

@@ -14,7 +14,10 @@ from dataclasses import dataclass, field, replace
 from dnsbl_policy.actions import Action, Tiers
 from dnsbl_policy.allow import Allow, Exemption
 from dnsbl_policy.answers import Answer, Clear, Listed, Unknown, Why
+from dnsbl_policy.interval import Interval, Range
 from dnsbl_policy.lists import Client, DnsList
+
+_WITHHELD = Unknown(Why.SUSPENDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Verdict:
     client: Client | None
     action: Action
     asked: Action
-    """What the score alone asks for; harder than `action` where a list that failed softened it."""
+    """What the score alone asks for; harder than `action` where a list that failed, or is in doubt, softened it."""
     score: int = 0
     low: int = 0
     high: int = 0
@@ -50,7 +53,7 @@ class Verdict:
 
     @property
     def softened(self) -> bool:
-        """Tell whether a list that failed made the action milder than the score asks."""
+        """Tell whether a list that failed, or is in doubt, made the action milder than the score asks."""
         return self.action < self.asked
 
     @property
@@ -66,43 +69,6 @@ class Verdict:
 def exempted(client: Client | None, reason: Exemption) -> Verdict:
     """Return the verdict on someone who is not judged."""
     return Verdict(client, Action.ACCEPT, Action.ACCEPT, exempt=reason)
-
-
-@dataclass(slots=True)
-class _Range:
-    """A sum under way, for one group of lists."""
-
-    cap: int | None
-    known: int = 0
-    pending: int = 0
-    failed: int = 0
-
-    def capped(self, points: int) -> int:
-        return points if self.cap is None else min(self.cap, points)
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Where a score stands and what can still become of it; hundredths of a point.
-
-    `low` and `high` bracket the outcome if every list that is out or has failed answered after all. The four
-    others bracket what those lists that *can* still answer may lead to; the failed ones will not.
-    """
-
-    score: int
-    low: int
-    high: int
-    least_score: int
-    least_low: int
-    most_score: int
-    most_low: int
-
-    def settled(self, tiers: Tiers) -> bool:
-        """Tell whether no list that can still answer could change the action.
-
-        The carried action rises with both score and low, so equal actions at both corners mean one action between.
-        """
-        return tiers.carried(self.least_score, self.least_low) == tiers.carried(self.most_score, self.most_low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +94,13 @@ class Panel:
     lists: tuple[DnsList, ...]
     tiers: Tiers
     caps: Mapping[str, int]
+    doubted: frozenset[int] = frozenset()
+    """Places of the lists whose word may tag, and keep nobody out."""
 
     def weigh(self, evidence: Sequence[Answer]) -> Interval:
         """Sum up the evidence."""
-        alone = _Range(None)
-        groups = {name: _Range(cap) for name, cap in self.caps.items()}
+        alone = Range(None)
+        groups = {name: Range(cap) for name, cap in self.caps.items()}
         known = pending = failed = 0
         for one, answer in zip(self.lists, evidence, strict=True):
             if isinstance(answer, Clear) or one.observe:
@@ -168,12 +136,13 @@ class Panel:
 
     def settled(self, evidence: Sequence[Answer]) -> bool:
         """Tell whether no list that can still answer could change the action."""
-        return self.weigh(evidence).settled(self.tiers)
+        least, most = zip(*(self.weigh(reading).extremes(self.tiers) for reading in self._readings(evidence)), strict=True)
+        return self._unless_doubted(*least) is self._unless_doubted(*most)
 
     def judge(self, client: Client | None, evidence: Sequence[Answer]) -> Verdict:
         """Form the verdict on a client from what the lists have answered so far."""
         interval = self.weigh(evidence)
-        action = self.tiers.carried(interval.score, interval.low)
+        action = self._action(evidence)
         counted, observed = self._contributions(evidence)
         return Verdict(
             client=client,
@@ -182,13 +151,13 @@ class Panel:
             score=interval.score,
             low=interval.low,
             high=interval.high,
-            settled=interval.settled(self.tiers),
+            settled=self.settled(evidence),
             contributions=counted,
             observed=observed,
             unknowns=tuple(
-                (one.name, answer.why)
-                for one, answer in zip(self.lists, evidence, strict=True)
-                if isinstance(answer, Unknown)
+                (one.name, answer.why if isinstance(answer, Unknown) else Why.DOUBTED)
+                for place, (one, answer) in enumerate(zip(self.lists, evidence, strict=True))
+                if isinstance(answer, Unknown) or (isinstance(answer, Listed) and place in self.doubted)
             ),
             decisive=tuple(self._decisive(evidence, counted, action)),
         )
@@ -200,6 +169,25 @@ class Panel:
     def pausing(self, names: Collection[str]) -> "Panel":
         """Return the panel with these lists on observation as well."""
         return replace(self, lists=tuple(replace(one, observe=one.observe or one.name in names) for one in self.lists))
+
+    def doubting(self, places: Collection[int]) -> "Panel":
+        """Return the panel with the lists at these places in doubt."""
+        return replace(self, doubted=frozenset(places)) if places else self
+
+    def _readings(self, evidence: Sequence[Answer]) -> tuple[Sequence[Answer], ...]:
+        """Return the evidence as it is, and where lists are in doubt, as if they were suspended."""
+        if not self.doubted:
+            return (evidence,)
+        return evidence, [_WITHHELD if place in self.doubted else answer for place, answer in enumerate(evidence)]
+
+    def _action(self, evidence: Sequence[Answer]) -> Action:
+        """Return the action that the evidence carries."""
+        intervals = map(self.weigh, self._readings(evidence))
+        return self._unless_doubted(*(self.tiers.carried(each.score, each.low) for each in intervals))
+
+    def _unless_doubted(self, whole: Action, certain: Action | None = None) -> Action:
+        """Return what becomes of an action if only `certain` is carried by lists that are not in doubt: a tag, or that."""
+        return whole if certain is None else min(whole, max(certain, self.tiers.mildest))
 
     def _contributions(self, evidence: Sequence[Answer]) -> tuple[tuple[Contribution, ...], tuple[Contribution, ...]]:
         counted: list[Contribution] = []
@@ -224,8 +212,7 @@ class Panel:
             if one.name not in accused:
                 continue
             without = [*evidence[:index], Clear(0), *evidence[index + 1 :]]
-            interval = self.weigh(without)
-            if self.tiers.carried(interval.score, interval.low) < action:
+            if self._action(without) < action:
                 decisive.append(one.name)
         return decisive
 

@@ -99,7 +99,7 @@ def test_the_constants():
 def test_reasons_are_named_as_users_read_them():
     assert [str(why) for why in Why] == [
         "pending", "timeout", "servfail", "refused", "blocked", "invalid", "left-alone", "suspended",
-        "disproved", "unproven",
+        "disproved", "unproven", "doubted",
     ]
 
 

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from dnsbl_milter import configuration as module
 from dnsbl_milter import settings as settings_module
 from dnsbl_milter.cli import main
-from dnsbl_milter.configuration import DEFAULT_PATH, Configuration, catalog, load, parse, shown_settings
+from dnsbl_milter.configuration import DEFAULT_PATH, Configuration, catalog, load, parse
+from dnsbl_milter.effective import shown_settings
 from dnsbl_milter.nameserver import Nameserver
 from dnsbl_milter.settings import Invalid, Settings
 from dnsbl_policy.actions import Action
@@ -1090,11 +1091,14 @@ def test_what_is_shown_is_a_configuration_that_says_the_same(tmp_path):
 
 def test_defaults_and_the_catalog_are_filled_in_where_it_is_shown():
     known = next(one for one in catalog().lists if one.weight is not None)
-    configuration = loaded(f"[[list]]\nzone = '{known.zone}'\n[[list]]\nzone = 'off.example'\nenabled = false\nweight = 2\n")
+    excused = next(one for one in catalog().lists if one.expect.clear and one.weight is None)
+    zones = f"[[list]]\nzone = '{known.zone}'\n[[list]]\nzone = 'off.example'\nenabled = false\nweight = 2\n[[list]]\nzone = '{excused.zone}'\n"
+    configuration = loaded(zones)
     shown = shown_settings(configuration)
     assert shown["cache"]["clients"] == 100_000
     assert shown["dns"]["nameservers"] == ["127.0.0.1"]
-    listed, off = shown["list"]
+    listed, off, other = shown["list"]
+    assert other["expect"] == {"listed": excused.expect.listed, "clear": excused.expect.clear}
     assert (listed["name"], listed["ipv4"], listed["ipv6"], listed["url"]) == (known.zone, known.ipv4, known.ipv6, known.url)
     assert listed["codes"] == [{"match": "127.0.0.0/8", "weight": known.weight / 100, "label": None}]
     assert listed["weight"] is None

@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = [
     # floor, package, modules; from the ground up, and what stands on a later floor may not be imported
-    ("0", "dnsbl_policy", "actions answers codes lists points"),
-    ("1", "dnsbl_policy", "allow catalog greylist health proof relevance scoring"),
-    ("2", "dnsbl_milter", "access board breaker cache cf configuration effective faults listen listing log mc metrics nameserver"),
+    ("0", "dnsbl_policy", "actions answers codes lists points toml"),
+    ("1", "dnsbl_policy", "allow catalog greylist health interval proof relevance scoring shares symptoms"),
+    ("2", "dnsbl_milter", "access advice board breaker cache cf configuration effective faults listen listing log mc metrics nameserver"),
     ("2", "dnsbl_milter", "notify page pauses probe prober prover repeats replies resolver scratch settings sockets standing"),
-    ("2", "dnsbl_milter", "today wire"),
+    ("2", "dnsbl_milter", "today values wire"),
     ("2", "dnsbl_milter", "memory memory_engine memory_file memory_redis memory_sqlite"),
-    ("3", "dnsbl_milter", "asked diagnosis explain importing session survey translation"),
+    ("3", "dnsbl_milter", "asked diagnosis explain host_checks importing nameserver_checks patient session survey translation"),
     ("3, above its sessions", "dnsbl_milter", "worker"),
     ("4", "dnsbl_milter", "child monitor watch"),
     ("4, above its children", "dnsbl_milter", "generation lineage supervisor"),

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from dnsbl_milter import memory as memory_module
 from dnsbl_milter import memory_file, memory_sqlite
 from dnsbl_milter.cli import main
-from dnsbl_milter.configuration import parse, shown_settings
+from dnsbl_milter.configuration import parse
+from dnsbl_milter.effective import shown_settings
 from dnsbl_milter.memory import FAILURES, PAUSE_SECONDS, Memory, open_memory
 from dnsbl_milter.memory_engine import Remembered, Unavailable, digest, readable
 from dnsbl_milter.memory_sqlite import PURGED_AT_ONCE, SCHEMA, SKEW_SECONDS, SqliteEngine

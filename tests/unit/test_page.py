@@ -6,14 +6,14 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dnsbl_milter import advice
 from dnsbl_milter.board import facts
 from dnsbl_milter.configuration import parse
-from dnsbl_milter.monitor import Watch
 from dnsbl_milter.page import ListRow, Mood, Status, render
-from dnsbl_milter.prober import ADVICE
 from dnsbl_milter.standing import Standing
 from dnsbl_milter.today import Today
-from dnsbl_policy.health import Fault
+from dnsbl_milter.watch import Watch
+from dnsbl_policy.symptoms import Fault
 
 OK = Mood("ok", "good")
 HOSTILE = "<script>alert('x')</script>&\""
@@ -110,7 +110,7 @@ def test_a_resolver_at_fault_is_named_with_what_to_do(tmp_path, monkeypatch):
     assert watch.status(EVENING).resolver == ""
     for fault in Fault:
         watch._standing.fault = fault
-        assert watch.status(EVENING).resolver == f"{fault}: {ADVICE[fault]}"
+        assert watch.status(EVENING).resolver == f"{fault}: {advice.RESOLVER[fault]}"
 
 
 # --- counts of today

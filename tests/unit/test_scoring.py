@@ -47,6 +47,8 @@ def said(panel: Panel, text: str) -> list[Answer]:
 
 TIERS = Tiers(((300, TAG), (600, DEFER), (800, QUARANTINE), (1200, REJECT), (2000, DISCARD)))
 
+NO_TAG = Panel((dnsbl("a", rule(600)),), Tiers(((600, DEFER),)), {})
+
 HOUSE = Panel(
     (
         dnsbl("spamcop", rule(400)),
@@ -234,6 +236,38 @@ def test_an_advocate_that_is_silent_softens_cell_by_cell(asked, low, action, why
     assert (verdict.score, verdict.low) == (IN_TIER[asked], IN_TIER[low])
     assert (verdict.asked, verdict.action) == (asked, action)
     assert verdict.softened is (asked is not action)
+
+
+# --- lists in doubt
+
+DOUBTED = [
+    # name, panel, answers, lists in doubt, action, settled, softened, decisive
+    ("alone, up to a tag", HOUSE, "zen=2,4", "zen", TAG, True, True, "zen"),
+    ("less than a drop is not touched", HOUSE, "spamcop=2", "spamcop", TAG, True, False, "spamcop"),
+    ("beside one that tags", HOUSE, "spamcop=2 zen=2", "zen", TAG, True, True, ""),
+    ("beside one that defers", HOUSE, "spamcop=2 zen=2,4", "spamcop", DEFER, True, True, "zen"),
+    ("beside lists that carry it all", HOUSE, "spamcop=2 zen=2,4 rep=2", "rep", QUARANTINE, True, True, "spamcop zen"),
+    ("both", HOUSE, "spamcop=2 zen=2,4", "spamcop zen", TAG, True, True, ""),
+    ("one that does not list the client", HOUSE, "zen=2,4", "spamcop", DEFER, True, False, "zen"),
+    ("it is out, and could not matter", HOUSE, "spamcop=2 zen=...", "zen", TAG, True, False, "spamcop"),
+    ("it is out, and could tag", HOUSE, "zen=...", "zen", ACCEPT, False, False, ""),
+    ("one that is sound is out", HOUSE, "zen=2 spamcop=...", "zen", TAG, True, False, "zen"),
+    ("one that is sound could defer", HOUSE, "spamcop=2 zen=...", "spamcop", TAG, False, False, "spamcop"),
+    ("an advocate", HOUSE, "spamcop=2 zen=2 dnswl=5.1", "dnswl", TAG, True, False, "spamcop zen"),
+    ("without a tag", NO_TAG, "a=2", "a", ACCEPT, True, True, ""),
+]
+
+
+@pytest.mark.parametrize(("name", "panel", "answers", "doubted", "action", "settled", "softened", "decisive"), DOUBTED, ids=[row[0] for row in DOUBTED])
+def test_who_is_in_doubt_keeps_nobody_out(name, panel, answers, doubted, action, settled, softened, decisive):
+    evidence = said(panel, answers)
+    places = [place for place, one in enumerate(panel.lists) if one.name in doubted.split()]
+    verdict = panel.doubting(places).judge(CLIENT, evidence)
+    assert (verdict.action, verdict.settled, verdict.softened) == (action, settled, softened)
+    assert verdict.decisive == tuple(decisive.split())
+    assert verdict.score == panel.judge(CLIENT, evidence).score
+    listed = {panel.lists[place].name for place in places if isinstance(evidence[place], Listed)}
+    assert {one for one, why in verdict.unknowns if why is Why.DOUBTED} == listed
 
 
 # --- who and why

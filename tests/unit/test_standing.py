@@ -8,8 +8,10 @@ import pytest
 
 from dnsbl_milter.standing import Standing
 from dnsbl_policy.answers import PENDING, Clear, Listed, Unknown, Why
-from dnsbl_policy.health import Baseline, Fault, Record, State, Symptom
+from dnsbl_policy.health import Record, State
 from dnsbl_policy.lists import DnsList, Rule
+from dnsbl_policy.shares import Baseline
+from dnsbl_policy.symptoms import Fault, Symptom
 
 CLIENT = ip_address("192.0.2.7")
 SUSPENDED = Unknown(Why.SUSPENDED)
@@ -124,6 +126,35 @@ def test_without_lists_nothing_is_withheld():
     given = []
     Standing([]).withhold(4, given)
     assert given == []
+
+
+def test_a_list_in_doubt_is_named_by_its_place_in_the_family_s_panel():
+    first, second, third = lists()
+    standing = Standing([replace(first, ipv4=False), second, third])
+    doubt = Record(State.SUSPECT, symptom=Symptom.HIT_RATE)
+    assert standing.doubted(4) == standing.doubted(6) == ()
+    standing.publish(2, 4, doubt, 1)
+    assert (standing.doubted(4), standing.doubted(6)) == ((1,), ())
+    assert evidence(standing, 4, KNOWN[:2]) == KNOWN[:2]
+    standing.publish(1, 4, FALLEN, 1)
+    assert standing.doubted(4) == (1,)
+    assert Standing(standing.lists, standing).doubted(4) == (1,)
+    standing.publish(2, 4, replace(doubt, symptom=Symptom.EMPTIED), 1)
+    assert standing.doubted(4) == ()
+    standing.publish(2, 4, Record(), 1)
+    assert evidence(standing, 4, KNOWN[:2]) == [SUSPENDED, KNOWN[1]]
+
+
+def test_a_failed_proof_is_of_one_family_and_outlasts_a_reload():
+    first, second, third = lists()
+    standing = Standing([replace(first, ipv6=False), second, third])
+    before = time.monotonic()
+    standing.disprove(0, 6)
+    assert [standing.disproved(place, version) > 0 for place in range(3) for version in (4, 6)] == [False, False, False, True, False, False]
+    assert before <= standing.disproved(1, 6) <= time.monotonic()
+    assert Standing(standing.lists, standing).disproved(1, 6) == standing.disproved(1, 6)
+    # It is for the monitor to draw the conclusion.
+    assert evidence(standing, 6, KNOWN[1:]) == KNOWN[1:]
 
 
 @pytest.mark.parametrize("record", [

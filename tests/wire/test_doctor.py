@@ -15,11 +15,12 @@ import pytest
 from faulty import REFUSED, SERVFAIL, SILENCE, NameServer, Reply, clear, failure, listed
 from museum import entries
 
-from dnsbl_milter import diagnosis
+from dnsbl_milter import nameserver_checks
 from dnsbl_milter.cf import Filter, read_cf
 from dnsbl_milter.cli import main
 from dnsbl_milter.configuration import parse
-from dnsbl_milter.diagnosis import CHECKS, PUBLIC, diagnose
+from dnsbl_milter.diagnosis import CHECKS, diagnose
+from dnsbl_milter.nameserver_checks import PUBLIC
 from mailhost.daemon import command
 
 CF = """\
@@ -89,7 +90,7 @@ class Host:
 @pytest.fixture
 def host(monkeypatch):
     # A machine that is busy with other tests is not far away.
-    monkeypatch.setattr(diagnosis, "NEAR_SECONDS", 0.4)
+    monkeypatch.setattr(nameserver_checks, "NEAR_SECONDS", 0.4)
     # Sendmail's rules about folders hold for every one above, and /tmp is world-writable.
     folder = Path("/run") / f"doctor-{os.getpid()}-{time.monotonic_ns()}"
     folder.mkdir(mode=0o755)
@@ -215,6 +216,14 @@ def test_a_list_with_wrong_test_entries(host, answers, says):
     found = host.only_problem("list")
     assert found.about == "two"
     assert says in found.says + found.fix
+
+
+def test_a_list_whose_test_entry_has_another_code(host):
+    host.more = '[[list]]\nname = "two"\nzone = "two.example"\nweight = 4\nexpect = { listed = "127.0.0.4" }\n'
+    host.server.zones["two.example"] = entries("127.0.0.9")
+    found = host.only_problem("list")
+    assert (found.about, found.says) == ("two", "its test entry answers 127.0.0.9 where 127.0.0.4 is expected")
+    assert 'expect = { listed = "127.0.0.9" }' in found.fix
 
 
 # --- the socket

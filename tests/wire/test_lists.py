@@ -4,7 +4,7 @@ import json
 
 import pytest
 from faulty import SERVFAIL, SILENCE, clear, failure, listed
-from museum import GUILTY, entries
+from museum import GUILTY, TEST_ENTRIES, entries
 
 from mailhost.daemon import command
 
@@ -55,6 +55,7 @@ ILL = [
     (listed(PARKED), "suspended", "foreign-answer", ""),
     (listed("127.255.255.254", text="not you"), "suspect", "refuses", "not you"),
     (clear(), "suspect", "emptied", ""),
+    (listed("127.0.0.9"), "suspended", "lists-the-world", ""),
     (SILENCE, "suspect", "silent", ""),
     (failure(SERVFAIL), "suspect", "silent", ""),
 ]
@@ -69,6 +70,18 @@ def test_a_list_that_is_ill(configured, name_server, answers, state, symptom, sa
     assert (rows["one"]["state"], rows["two"]["state"]) == ("ok", state)
     assert (rows["two"]["symptom"], rows["two"]["says"]) == (symptom, says)
     assert rows["two"]["why"]
+
+
+@pytest.mark.parametrize("family", ["127.0.0.2", TEST_ENTRIES[1]], ids=["ipv4", "ipv6"])
+def test_a_list_whose_test_entry_has_another_code_is_told_with_the_line_that_puts_it_right(configured, name_server, family):
+    expected = '[[list]]\nname = "three"\nzone = "three.example"\nweight = 4\nexpect = { listed = "127.0.0.2" }\n'
+    name_server.zones["three.example"] = entries() | {family: listed("127.0.0.9", "127.0.0.11")}
+    status, _, rows = lists(configured(expected))
+    row = rows["three"]
+    assert (status, row["state"], row["symptom"]) == (1, "suspect", "wrong-code")
+    assert row["why"] == 'its test entry answers 127.0.0.9 where 127.0.0.2 is expected: if that is right, set expect = { listed = "127.0.0.9" }'
+    status, _, rows = lists(configured(expected.replace('"127.0.0.2"', '"127.0.0.[2;9]"')))
+    assert (status, rows["three"]["state"]) == (0, "ok")
 
 
 def test_the_resolver_is_at_fault(configured, name_server):

@@ -65,7 +65,7 @@ BORN = {
 } | {
     ("dnsbl_softened_total", (("from", hard), ("to", mild)))
     for place, hard in enumerate(DROPS)
-    for mild in DROPS[:place]
+    for mild in ("tag", *DROPS[:place])
 }  # fmt: skip
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from dnsbl_milter.cli.common import config_option, configured, json_option, print_json
-from dnsbl_milter.configuration import shown_settings
-from dnsbl_milter.effective import as_toml
+from dnsbl_milter.effective import as_toml, shown_settings
 from dnsbl_milter.settings import schema as settings_schema
 
 

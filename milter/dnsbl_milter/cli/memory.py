@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from dnsbl_milter.cli.common import config_option, configured, console, json_option, print_json, table
-from dnsbl_milter.configuration import shown_settings
+from dnsbl_milter.effective import shown_settings
 from dnsbl_milter.memory import open_engine
 from dnsbl_milter.memory_engine import Engine, Remembered, Unavailable
 from dnsbl_milter.settings import MemorySection

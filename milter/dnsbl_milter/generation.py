@@ -163,23 +163,23 @@ def beget(
     # Without a prober nobody would ever lift what was found out before.
     standing = Standing(configuration.policy.lists, before if configuration.settings.health.enabled else None)
 
-    def work(number: int) -> child.Task:
-        return partial(_work, configuration, sockets, standing, number)
+    def work(place: int, number: int) -> child.Task:
+        return partial(_work, configuration, sockets, standing, place, number)
 
     def watch(_number: int) -> child.Task:
         return partial(_watch, configuration, sockets, board, standing, folder)
 
     count = configuration.settings.milter.workers
     watched = sockets.web is not None or configuration.settings.health.enabled
-    return Generation(configuration, standing, [Place(work) for _ in range(count)], [Place(watch)] * watched)
+    return Generation(configuration, standing, [Place(partial(work, place)) for place in range(count)], [Place(watch)] * watched)
 
 
 def _work(
-    configuration: Configuration, sockets: Sockets, standing: Standing, number: int, control: int, signs: int
+    configuration: Configuration, sockets: Sockets, standing: Standing, place: int, number: int, control: int, signs: int
 ) -> NoReturn:
     log.start(configuration.settings.log.format, configuration.settings.log.level)
     metrics.share_as(number)
-    worker.serve(configuration, sockets.keep_milter(), standing, control, signs)
+    worker.serve(configuration, sockets.keep_milter(), standing, place, control, signs)
 
 
 def _watch(

@@ -93,14 +93,14 @@ class Session:
         """By place in the panel, of the lists that were asked for proof."""
         self._cached = False
         self._message = _Message()
-        self._no_reply = False
+        self._after_header = int(Milter.CONTINUE)
         self._may = ACTIONS
         """What Sendmail lets us do with a message."""
 
     def negotiate(self, options: list[int]) -> int:
         """Agree on what Sendmail calls and what we may do; less than we want is no reason to refuse."""
         offered = options[1]
-        self._no_reply = bool(offered & Milter.P_NR_HDR)
+        self._after_header = int(Milter.NOREPLY if offered & Milter.P_NR_HDR else Milter.CONTINUE)
         options[0] = self._may = ACTIONS & options[0]
         options[1] = offered & (NOT_CALLED | NOT_ANSWERED)
         options[2] = options[3] = 0
@@ -167,12 +167,12 @@ class Session:
             self._message.action = action
         return int(Milter.CONTINUE)
 
-    def header(self, name: str) -> int:
+    def header(self, name: str, _value: bytes) -> int:
         """Count copies of our own headers, which only we may set."""
         ours = _OUR_HEADERS.get(name.strip().lower())
         if ours:
             self._message.forged[ours] = self._message.forged.get(ours, 0) + 1
-        return int(Milter.NOREPLY if self._no_reply else Milter.CONTINUE)
+        return self._after_header
 
     def eom(self) -> int:
         """Finish a message: remove forged headers, add ours, quarantine or discard."""

@@ -453,6 +453,15 @@ def worker_of(daemon: Daemon, talk: Talk) -> int:
     return pid
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_every_worker_keeps_to_one_cpu_and_as_far_as_there_are_enough_to_its_own(start, workers):
+    daemon = start(workers=workers)
+    ours = os.sched_getaffinity(0)
+    kept = [os.sched_getaffinity(worker) for worker in daemon.workers()]
+    assert all(len(each) == 1 and each <= ours for each in kept)
+    assert len(set().union(*kept)) == min(workers, len(ours))
+
+
 def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(start):
     daemon = start(workers=2)
     with Talk(path(daemon)) as talk:

@@ -373,11 +373,11 @@ def signal_one(pid, number):
 
 def test_the_daemon_does_nothing_that_the_sandbox_forbids(tmp_path, name_server):
     """Every system call of a whole life, reload and worker's death included, is held against the unit's filter."""
-    allowed, denied = set(), set()
+    allowed = set()
+    # Line by line, as systemd.exec(5) has it: a later one takes away from, or adds to, what the ones before it left.
     for words in SERVICE["Service"]["SystemCallFilter"]:
-        target = denied if words.startswith("~") else allowed
-        for group in words.removeprefix("~").split():
-            target |= calls_of(group)
+        calls = set().union(*(calls_of(group) for group in words.removeprefix("~").split()))
+        allowed = allowed - calls if words.startswith("~") else allowed | calls
     path = str(tmp_path / "milter.sock")
     trace = tmp_path / "trace"
     strace = (program("strace", "strace"), "-D", "-f", "-qq", "-o", str(trace))
@@ -392,7 +392,6 @@ def test_the_daemon_does_nothing_that_the_sandbox_forbids(tmp_path, name_server)
     made = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"), re.MULTILINE))
     assert {"execve", "clone3", "clone"} & made
     assert made - allowed == set()
-    assert made & denied == set()
     executable = [line for line in trace.read_text(errors="replace").splitlines() if re.search(r"PROT_WRITE\|PROT_EXEC", line)]
     assert executable == []
 

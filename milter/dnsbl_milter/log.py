@@ -3,6 +3,7 @@
 Floor 2: standard library only.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -28,6 +29,10 @@ _logger = logging.getLogger("dnsbl_milter")
 
 def start(form: Literal["logfmt", "json"], level: str) -> None:
     """Send events to stderr from now on, in this form and from this level up."""
+    # Where a record came from, and from which thread: nothing that a line of ours tells, and found out only to be thrown
+    # away. Source: Python's Logging HOWTO, "Optimization".
+    logging._srcfile = None  # noqa: SLF001  as the HOWTO has it
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = _Lossy(sys.stderr)
     handler.setFormatter(_Lines(form, _PRIORITIES if _is_journal(sys.stderr) else {}))
     _logger.handlers[:] = [handler]
@@ -76,26 +81,33 @@ class _Lossy(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._lost = 0
+        self._descriptor: int | None = None
+        """None where there is nothing that could be full."""
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            self._descriptor = stream.fileno()
+            self._poll = select.poll()
+            self._poll.register(self._descriptor, select.POLLOUT)
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._descriptor is None:
+            super().emit(record)
+            return
         # Only the first line waits; the ones behind it would add up.
-        if not self._writable(0 if self._lost else PATIENCE_SECONDS):
+        if not self._poll.poll(0 if self._lost else PATIENCE_SECONDS * 1000):
             self._lost += 1
             return
-        if self._lost:
-            lost, self._lost = self._lost, 0
-            head = {"name": record.name, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "log lines lost"}
-            super().emit(logging.makeLogRecord(head | {"fields": {"lines": lost}}))
-        super().emit(record)
-
-    def _writable(self, seconds: float) -> bool:
         try:
-            descriptor = self.stream.fileno()
-        except (AttributeError, OSError, ValueError):  # nothing that could be full
-            return True
-        poll = select.poll()
-        poll.register(descriptor, select.POLLOUT)
-        return bool(poll.poll(seconds * 1000))
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                head = {"name": record.name, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "log lines lost"}
+                self._write(logging.makeLogRecord(head | {"fields": {"lines": lost}}))
+            self._write(record)
+        except Exception:  # noqa: BLE001  as every handler does: a reader that is gone must not stop the mail either
+            self.handleError(record)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        # At once, and not by way of the stream: whatever a buffer held would be lost with a process that is killed.
+        os.write(self._descriptor or 0, f"{self.format(record)}\n".encode())
 
 
 class _Lines(logging.Formatter):
@@ -116,7 +128,19 @@ class _Lines(logging.Formatter):
             return priority + json.dumps(head | {name: _plain(value) for name, value in fields.items()})
         # The event comes first, for people; its level only where it is not ordinary.
         level = "" if record.levelno == logging.INFO else f" level={record.levelname.lower()}"
-        return priority + record.getMessage() + level + "".join(f" {name}={quoted(value)}" for name, value in fields.items())
+        return priority + record.getMessage() + level + _pairs(fields)
+
+
+def _pairs(fields: Mapping[str, object]) -> str:
+    """Write the fields of a line for logfmt.
+
+    Nearly all values of nearly all lines are plain, and to see that of all of them at once takes half of the time that it
+    takes for one after the other (5 us for a decision, against 10).
+    """
+    texts = [_text(value) for value in fields.values()]
+    if _PLAIN.fullmatch("".join(texts)):
+        return "".join([f" {name}={text}" for name, text in zip(fields, texts, strict=True)])
+    return "".join([f" {name}={quoted(text)}" for name, text in zip(fields, texts, strict=True)])
 
 
 def quoted(value: object) -> str:
@@ -126,6 +150,8 @@ def quoted(value: object) -> str:
 
 
 def _text(value: object) -> str:
+    if type(value) is str:
+        return value
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
 """What an administrator has put on observation at three in the morning: one list, or everything, without editing.
 
 Floor 2: standard library only. A file that the command line writes and every process reads: it holds across restarts,
-and is in force with the next connection, for a look at a file's times costs a session a microsecond.
+and whoever has written it waits until every process must have seen it. A session is judged by the last look at the file.
 """
 
 import json
@@ -16,6 +16,10 @@ from dnsbl_milter import log
 
 EVERYTHING = "*"
 """Stands for all lists: decide, log and count, but touch no mail."""
+
+LOOK_SECONDS = 0.1
+"""How long a look at the file is good for. One for each connection costs a busy worker a tenth of its time: not for the
+look itself, but for the other threads that get their turn at each."""
 
 _DURATION = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -76,21 +80,30 @@ class Pauses:
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self._clock = clock
+        self._looked = 0.0
         self._seen: tuple[int, int, int] | None = None
         self._known: dict[str, float | None] = {}
+        self._names: frozenset[str] = frozenset()
 
     def names(self) -> frozenset[str]:
-        """Return the names of paused lists, and `EVERYTHING` if all is paused."""
+        """Return the names of paused lists, and `EVERYTHING` if all is paused, as of `LOOK_SECONDS` ago at most."""
+        now = self._clock()
+        if not self._looked <= now < self._looked + LOOK_SECONDS:  # nor does a clock that is set back keep us from looking
+            self._look()
+            self._names = frozenset(name for name, until in self._known.items() if until is None or now < until)
+            self._looked = now
+        return self._names
+
+    def _look(self) -> None:
         try:
             status = self._path.stat()
         except OSError:
-            return frozenset()
+            self._seen, self._known = None, {}
+            return
         seen = (status.st_mtime_ns, status.st_ino, status.st_size)
-        now = self._clock()
         if seen != self._seen:
             self._seen = seen
             self._known, why = _load(self._path)
             if why:
                 # Once for each change of the file: what somebody paused at night is in force again.
                 log.warning("pauses not understood", file=self._path, why=why)
-        return frozenset(name for name, until in self._known.items() if until is None or now < until)

@@ -1,12 +1,13 @@
 """Pauses: a file that everybody reads and that nobody can break the mail with."""
 
+import itertools
 import json
 import os
 
 import pytest
 
 from dnsbl_milter import log
-from dnsbl_milter.pauses import EVERYTHING, Pauses, file, parse_duration, read, write
+from dnsbl_milter.pauses import EVERYTHING, LOOK_SECONDS, Pauses, file, parse_duration, read, write
 
 NOW = 1_000_000.0
 
@@ -56,7 +57,8 @@ def warnings(monkeypatch):
 @pytest.mark.parametrize(("content", "why"), [row[1:] for row in USELESS], ids=[row[0] for row in USELESS])
 def test_a_file_that_makes_no_sense_pauses_nothing_and_is_named_once(path, warnings, content, why):
     write(path, {"zen": None})
-    pauses = Pauses(path)
+    moments = itertools.count(NOW)  # every look at the clock is a second later
+    pauses = Pauses(path, lambda: next(moments))
     assert pauses.names() == {"zen"}
     path.write_text(content)
     assert read(path, NOW) == {}
@@ -84,18 +86,27 @@ def test_no_file_pauses_nothing_and_is_nothing_to_speak_of(path, warnings):
     assert warnings == []
 
 
-def test_a_process_sees_every_change_at_once(path):
-    time = [NOW]
-    pauses = Pauses(path, lambda: time[0])
-    assert pauses.names() == frozenset()
-    write(path, {"zen": NOW + 60})
-    assert pauses.names() == {"zen"}
-    write(path, {"zen": NOW + 60, EVERYTHING: None})
-    assert pauses.names() == {"zen", EVERYTHING}
-    time[0] += 60
-    assert pauses.names() == {EVERYTHING}
-    path.unlink()
-    assert pauses.names() == frozenset()
+# What is done to the file, how much later by the clock it is asked again, and what is paused then.
+LOOKS = [
+    (lambda path: None, 0, set()),
+    (lambda path: write(path, {"zen": NOW + 60}), 0, set()),
+    (lambda path: None, LOOK_SECONDS / 2, set()),
+    (lambda path: None, LOOK_SECONDS / 2, {"zen"}),
+    (lambda path: write(path, {"zen": NOW + 60, EVERYTHING: None}), LOOK_SECONDS, {"zen", EVERYTHING}),
+    (lambda path: None, 60, {EVERYTHING}),
+    (lambda path: write(path, {"zen": None}), -3600, {"zen"}),
+    (lambda path: path.unlink(), LOOK_SECONDS, set()),
+    (lambda path: write(path, {"zen": None}), LOOK_SECONDS, {"zen"}),
+]
+
+
+def test_a_process_sees_every_change_within_a_tenth_of_a_second(path):
+    now = [NOW]
+    pauses = Pauses(path, lambda: now[0])
+    for change, later, names in LOOKS:
+        change(path)
+        now[0] += later
+        assert pauses.names() == names
 
 
 def test_the_file_is_replaced_whole_and_readable_by_the_daemon(path):

@@ -59,6 +59,7 @@ def _write(kept: dict[str, float | None]) -> None:
         pauses.write(file, kept)
     except OSError as fault:
         fail(f"{file.parent}: {fault.strerror}; run this as root, or set STATE_DIRECTORY to the daemon's state directory")
+    time.sleep(pauses.LOOK_SECONDS)  # whoever reads that it is paused may rely on it
 
 
 def _show() -> None:

@@ -113,6 +113,7 @@ def _split(packed: bytes) -> list[bytes]:
 
 def _unpack(packed: bytes, now: int) -> list[Answer]:
     evidence: list[Answer] = []
+    clear = Clear(0)
     position = 0
     while position < len(packed):
         tag, expires = _HEAD.unpack_from(packed, position)
@@ -125,7 +126,9 @@ def _unpack(packed: bytes, now: int) -> list[Answer]:
         if tag == _NOTHING or left <= 0:
             evidence.append(PENDING)
         elif tag == _CLEAR:
-            evidence.append(Clear(left))
+            if clear.ttl != left:
+                clear = Clear(left)  # most lists clear a client, for as long as the others do: one object stands for all
+            evidence.append(clear)
         elif codes:
             evidence.append(Listed(codes, left, proven=tag >= _PROVEN))
         else:

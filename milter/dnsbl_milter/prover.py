@@ -107,13 +107,15 @@ def judge(panel: Panel, inquiry: Inquiry, prover: Prover | None) -> Judgement:
     while True:
         waited += inquiry.wait(panel.settled)
         verdict = panel.judge(inquiry.client, inquiry.evidence)
-        accusers = verdict.accusers if verdict.action >= Action.DEFER else ()
+        if prover is None or verdict.action < Action.DEFER:
+            return Judgement(verdict, proofs, waited)
+        accusers = verdict.accusers
         unproven = {
             place: answer
             for place, (one, answer) in enumerate(zip(panel.lists, inquiry.evidence, strict=True))
             if one.name in accusers and isinstance(answer, Listed) and not answer.proven
         }
-        if prover is None or not unproven:
+        if not unproven:
             return Judgement(verdict, proofs, waited)
         begin = time.monotonic()
         for place, proof in prover.prove({place: inquiry.arrived(place) for place in unproven}).items():

@@ -60,6 +60,11 @@ def debug(event: str, **fields: object) -> None:
     _log(logging.DEBUG, event, fields)
 
 
+def is_detailed() -> bool:
+    """Tell whether anything is made of `debug`, for whoever would say much at once."""
+    return _logger.isEnabledFor(logging.DEBUG)
+
+
 def _log(level: int, event: str, fields: dict[str, object], *, exc_info: bool = False) -> None:
     if _logger.isEnabledFor(level):
         _logger.log(level, event, extra={"fields": fields}, exc_info=exc_info)

@@ -133,7 +133,9 @@ class Inquiry:
         return time.monotonic()
 
     def begin(self) -> None:
-        """Send the questions."""
+        """Send the questions, if there is any left to ask."""
+        if not any(answer is PENDING for answer in self.evidence):
+            return
         resolver = self._resolver
         now = time.monotonic()
         labels = wire.client_labels(self.client)

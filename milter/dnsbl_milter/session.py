@@ -208,9 +208,16 @@ class Session:
             self._house.cache.keep(inquiry.client, inquiry.evidence, fresh)
             lists = self._house.panels[inquiry.client.version].lists
             for lookup in lookups:
-                name, milliseconds = lists[lookup.place].name, lookup.seconds and round(lookup.seconds * 1000, 1)
-                self._house.metrics.looked_up(name, lookup.answer, lookup.seconds)
-                log.debug("answer", client=inquiry.client, list=name, answer=lookup.answer, ms=milliseconds)
+                self._house.metrics.looked_up(lists[lookup.place].name, lookup.answer, lookup.seconds)
+            for lookup in lookups if log.is_detailed() else ():
+                milliseconds = lookup.seconds and round(lookup.seconds * 1000, 1)
+                log.debug(
+                    "answer",
+                    client=inquiry.client,
+                    list=lists[lookup.place].name,
+                    answer=lookup.answer,
+                    ms=milliseconds,
+                )
         return int(Milter.CONTINUE)
 
     def _ask(self, client: Client) -> None:

@@ -121,13 +121,15 @@ class Panel:
                 # too, its absence still makes forgiving.
                 group.failed += 0 if answer.why in (Why.SUSPENDED, Why.DISPROVED) else one.most
                 failed += one.least
-        ranges = (alone, *groups.values())
-        score = known + sum(each.capped(each.known) for each in ranges)
-        hopeful = known + sum(each.capped(each.known + each.pending) for each in ranges)
+        score = hopeful = high = known
+        for each in (alone, *groups.values()):
+            score += each.capped(each.known)
+            hopeful += each.capped(each.known + each.pending)
+            high += each.capped(each.known + each.pending + each.failed)
         return Interval(
             score=score,
             low=score + pending + failed,
-            high=known + sum(each.capped(each.known + each.pending + each.failed) for each in ranges),
+            high=high,
             least_score=score + pending,
             least_low=score + pending + failed,
             most_score=hopeful,
@@ -136,13 +138,12 @@ class Panel:
 
     def settled(self, evidence: Sequence[Answer]) -> bool:
         """Tell whether no list that can still answer could change the action."""
-        least, most = zip(*(self.weigh(reading).extremes(self.tiers) for reading in self._readings(evidence)), strict=True)
-        return self._unless_doubted(*least) is self._unless_doubted(*most)
+        return self._settled(self._intervals(evidence))
 
     def judge(self, client: Client | None, evidence: Sequence[Answer]) -> Verdict:
         """Form the verdict on a client from what the lists have answered so far."""
-        interval = self.weigh(evidence)
-        action = self._action(evidence)
+        intervals = self._intervals(evidence)
+        interval, action = intervals[0], self._action(intervals)
         counted, observed = self._contributions(evidence)
         return Verdict(
             client=client,
@@ -151,7 +152,7 @@ class Panel:
             score=interval.score,
             low=interval.low,
             high=interval.high,
-            settled=self.settled(evidence),
+            settled=self._settled(intervals),
             contributions=counted,
             observed=observed,
             unknowns=tuple(
@@ -174,16 +175,20 @@ class Panel:
         """Return the panel with the lists at these places in doubt."""
         return replace(self, doubted=frozenset(places)) if places else self
 
-    def _readings(self, evidence: Sequence[Answer]) -> tuple[Sequence[Answer], ...]:
-        """Return the evidence as it is, and where lists are in doubt, as if they were suspended."""
+    def _intervals(self, evidence: Sequence[Answer]) -> list[Interval]:
+        """Return what the evidence comes to, and where lists are in doubt, what it would come to were they suspended."""
         if not self.doubted:
-            return (evidence,)
-        return evidence, [_WITHHELD if place in self.doubted else answer for place, answer in enumerate(evidence)]
+            return [self.weigh(evidence)]
+        certain = [_WITHHELD if place in self.doubted else answer for place, answer in enumerate(evidence)]
+        return [self.weigh(evidence), self.weigh(certain)]
 
-    def _action(self, evidence: Sequence[Answer]) -> Action:
+    def _action(self, intervals: Sequence[Interval]) -> Action:
         """Return the action that the evidence carries."""
-        intervals = map(self.weigh, self._readings(evidence))
         return self._unless_doubted(*(self.tiers.carried(each.score, each.low) for each in intervals))
+
+    def _settled(self, intervals: Sequence[Interval]) -> bool:
+        least, most = zip(*(each.extremes(self.tiers) for each in intervals), strict=True)
+        return self._unless_doubted(*least) is self._unless_doubted(*most)
 
     def _unless_doubted(self, whole: Action, certain: Action | None = None) -> Action:
         """Return what becomes of an action if only `certain` is carried by lists that are not in doubt: a tag, or that."""
@@ -212,7 +217,7 @@ class Panel:
             if one.name not in accused:
                 continue
             without = [*evidence[:index], Clear(0), *evidence[index + 1 :]]
-            if self._action(without) < action:
+            if self._action(self._intervals(without)) < action:
                 decisive.append(one.name)
         return decisive
 

@@ -122,6 +122,7 @@ def test_levels(stderr, level, seen):
     for call, name in (log.debug, "d"), (log.info, "i"), (log.warning, "w"), (log.error, "e"):
         call(name)
     assert "".join(line[0] for line in stderr.getvalue().splitlines()) == seen
+    assert log.is_detailed() is ("d" in seen)
 
 
 def own_number(stream) -> str:

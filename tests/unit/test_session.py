@@ -364,6 +364,7 @@ def test_each_action(lines, points, action, answer, reply, end, done):
 
 def test_what_each_list_answered_is_there_for_who_looks_for_it(monkeypatch):
     logged: list[tuple] = []
+    monkeypatch.setattr(module.log, "is_detailed", lambda: True)
     monkeypatch.setattr(module.log, "debug", lambda event, **fields: logged.append((event, fields)))
     session, _ = connected(house(LISTED, Unknown(Why.TIMEOUT), weights=(1, 1)))
     session.close()

@@ -39,10 +39,13 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 class Daemon:
     """`dnsbl-milter run`, the lines it logs, and what its workers hold open."""
 
-    def __init__(self, folder: Path, configuration: str, *, wrapper: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, configuration: str, *, wrapper: Sequence[str] = (), silent: bool = False
+    ) -> None:
         """Write the configuration, start the daemon, and return once every worker serves.
 
-        The wrapper is a command that runs it in its own way, such as setpriv.
+        The wrapper is a command that runs it in its own way, such as setpriv. One that is configured to log nothing
+        says nothing when it serves: of a silent one, whose socket is a path, only that path is waited for.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.configuration = folder / "dnsbl-milter.toml"
@@ -53,10 +56,13 @@ class Daemon:
         self.process = Process(
             [*wrapper, sys.executable, "-m", "dnsbl_milter", "run", "--config", self.configuration],
             self._log,
-            lambda: any(line.startswith("serving") or '"event": "serving"' in line for line in self.log()),
+            Path(self.socket.removeprefix("local:")).exists if silent else self._says_it_serves,
             # What a milter that is killed leaves behind is not to lie about on this machine.
             environment=environment() | {"TMPDIR": str(folder)},
         )
+
+    def _says_it_serves(self) -> bool:
+        return any(line.startswith("serving") or '"event": "serving"' in line for line in self.log())
 
     def log(self) -> list[str]:
         """Return what it has logged so far, line by line."""

@@ -37,7 +37,7 @@ static uint32_t *rcpt_us, *session_us;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static long counts[256];
 
-struct talk { int fd; uint32_t steps; char out[8192]; size_t filled; };
+struct talk { int fd; uint32_t steps; char out[8192], in[8192]; size_t filled, begin, end; };
 
 static void fail(const char *what) { perror(what); exit(1); }
 
@@ -64,28 +64,32 @@ static void flush_out(struct talk *t) {
     t->filled = 0;
 }
 
-static void fetch(int fd, void *where, size_t length) {
-    for (char *p = where; length;) {
-        ssize_t n = recv(fd, p, length, 0);
+/* Returns so many bytes of what the filter says; as much as is there is read at once. */
+static const char *fetch(struct talk *t, size_t length) {
+    if (length > sizeof t->in) { fprintf(stderr, "load: a reply of %zu bytes\n", length); exit(1); }
+    if (t->begin + length > sizeof t->in) {
+        memmove(t->in, t->in + t->begin, t->end - t->begin);
+        t->end -= t->begin;
+        t->begin = 0;
+    }
+    while (t->end - t->begin < length) {
+        ssize_t n = recv(t->fd, t->in + t->end, sizeof t->in - t->end, 0);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) { fprintf(stderr, "load: the filter closed the connection\n"); exit(1); }
-        p += n;
-        length -= n;
+        t->end += n;
     }
+    t->begin += length;
+    return t->in + t->begin - length;
 }
 
 /* Reads packets until one says what becomes of the command. */
-static char answer(struct talk *t, char *data, size_t room) {
+static char answer(struct talk *t, const char **data) {
+    flush_out(t);
     for (;;) {
         uint32_t size;
-        char command;
-        flush_out(t);
-        fetch(t->fd, &size, 4);
-        size = ntohl(size) - 1;
-        fetch(t->fd, &command, 1);
-        if (size > room) { fprintf(stderr, "load: a reply of %u bytes\n", size); exit(1); }
-        fetch(t->fd, data, size);
-        if (command == 'O' || strchr("cartdyf", command)) return command;
+        memcpy(&size, fetch(t, 4), 4);
+        *data = fetch(t, ntohl(size));
+        if (**data == 'O' || strchr("cartdyf", **data)) return **data;
     }
 }
 
@@ -98,11 +102,11 @@ static void pause_a_little(void) {
 
 /* Sends a command; returns 0 if the session ends with its answer. */
 static int command(struct talk *t, uint32_t no, uint32_t silent, char what, const char *data, size_t length) {
-    char reply[4096];
+    const char *reply;
     char said = 'c';
     if (t->steps & no) return 1;
     put(t, what, data, length);
-    if (!(t->steps & silent)) said = answer(t, reply, sizeof reply);
+    if (!(t->steps & silent)) said = answer(t, &reply);
     if (what == 'R' || what == 'E') __atomic_add_fetch(&counts[(unsigned char)said], 1, __ATOMIC_RELAXED);
     return said == 'c';
 }
@@ -126,15 +130,16 @@ static void session(long number) {
         { "To", " Alice <alice@acme123.com>" }, { "Subject", " hello" }, { "Date", " Sun, 22 Nov 2026 12:00:00 +0000" },
         { "Message-Id", " <1@plain.example>" }, { "MIME-Version", " 1.0" }, { "Content-Type", " text/plain" } };
     struct talk t = { .fd = open_connection() };
-    char buffer[512], text[INET_ADDRSTRLEN], reply[4096];
+    char buffer[512], text[INET_ADDRSTRLEN];
+    const char *reply;
     uint64_t begin = now_us(), before;
     uint32_t offer[3] = { htonl(6), htonl(ALL_ACTIONS), htonl(ALL_STEPS) };
     struct in_addr client = { htonl(first + number % clients) };
     size_t n;
 
     put(&t, 'O', offer, sizeof offer);
-    if (answer(&t, reply, sizeof reply) != 'O') { fprintf(stderr, "load: no negotiation\n"); exit(1); }
-    memcpy(&t.steps, reply + 8, 4);
+    if (answer(&t, &reply) != 'O') { fprintf(stderr, "load: no negotiation\n"); exit(1); }
+    memcpy(&t.steps, reply + 9, 4);
     t.steps = ntohl(t.steps);
     inet_ntop(AF_INET, &client, text, sizeof text);
 

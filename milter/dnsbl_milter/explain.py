@@ -9,8 +9,9 @@ from typing import Any
 
 from dnsbl_milter import replies
 from dnsbl_milter.configuration import Configuration
+from dnsbl_milter.inquiry import Inquiry, ask
 from dnsbl_milter.prover import Prover, judge
-from dnsbl_milter.resolver import Inquiry, Resolver
+from dnsbl_milter.resolver import Resolver
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
 from dnsbl_policy.answers import PENDING, Answer, Clear, Listed, Unknown, dotted
@@ -33,7 +34,7 @@ def explain(
     if client.version == 6:
         panel = replace(panel, lists=_answering(configuration, panel.lists))
     resolver = _resolver(configuration, panel.lists)
-    inquiry = resolver.ask(client, [PENDING] * len(panel.lists))
+    inquiry = ask(resolver, client, [PENDING] * len(panel.lists))
     inquiry.wait(lambda _: False)
     prover = Prover(resolver, client.version) if configuration.settings.health.proof else None
     judgement = judge(panel, inquiry, prover)
@@ -79,9 +80,8 @@ def _resolver(configuration: Configuration, lists: Sequence[DnsList]) -> Resolve
 
 def _answering(configuration: Configuration, lists: Sequence[DnsList]) -> tuple[DnsList, ...]:
     """Return the lists without those of which it is unknown whether they serve IPv6, and whose test entry says nothing."""
-    inquiry = _resolver(configuration, lists).ask(
-        rfc_entry(6, 2), [Clear(0) if one.ipv6 is not None else PENDING for one in lists]
-    )
+    unsaid = [Clear(0) if one.ipv6 is not None else PENDING for one in lists]
+    inquiry = ask(_resolver(configuration, lists), rfc_entry(6, 2), unsaid)
     inquiry.wait(lambda _: False)
     inquiry.close()
     return tuple(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
+from dnsbl_milter.inquiry import Lookup, ask
 from dnsbl_milter.nameserver import Nameserver
-from dnsbl_milter.resolver import Lookup, Resolver
+from dnsbl_milter.resolver import Resolver
 from dnsbl_policy.answers import PENDING, Answer, Clear, Listed, Unknown, Why
 from dnsbl_policy.lists import Client, DnsList, question
 from dnsbl_policy.proof import unlistable
@@ -101,7 +102,7 @@ class Examiner:
         evidence: list[Answer] = [_NOT_ASKED] * len(lists)
         for place in places:
             evidence[place] = PENDING
-        inquiry = resolver.ask(client, evidence)
+        inquiry = ask(resolver, client, evidence)
         inquiry.wait(lambda _: False)
         answers = list(inquiry.evidence)
         lookups: dict[int, Lookup] = {lookup.place: lookup for lookup in inquiry.close()}

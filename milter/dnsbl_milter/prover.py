@@ -9,7 +9,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dnsbl_milter.resolver import Inquiry, Resolver
+from dnsbl_milter.inquiry import Inquiry, ask
+from dnsbl_milter.resolver import Resolver
 from dnsbl_policy.actions import Action
 from dnsbl_policy.answers import PENDING, Answer, Clear, Listed
 from dnsbl_policy.lists import Client
@@ -65,7 +66,7 @@ class Prover:
                 evidence: list[Answer] = [_SKIPPED] * len(self._resolver.lists)
                 for place in places:
                     evidence[place] = PENDING
-                inquiry = self._resolver.ask(client, evidence)
+                inquiry = ask(self._resolver, client, evidence)
                 inquiry.wait(lambda _: False)
                 for place in places:
                     rounds[place].proof = prove(inquiry.evidence[place])

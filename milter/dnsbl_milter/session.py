@@ -10,27 +10,20 @@ A session keeps the `House` it began with, so a reload never changes the rules u
 """
 
 import socket
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import Milter
 
 from dnsbl_milter import log, replies
-from dnsbl_milter.cache import Cache
-from dnsbl_milter.memory import Memory
-from dnsbl_milter.metrics import Metrics
-from dnsbl_milter.pauses import EVERYTHING, Pauses
-from dnsbl_milter.prover import Prover, judge
-from dnsbl_milter.resolver import Inquiry, Resolver
-from dnsbl_milter.standing import Standing
+from dnsbl_milter.case import Case, House
+from dnsbl_milter.pauses import EVERYTHING
 from dnsbl_policy.actions import Action
 from dnsbl_policy.allow import Exemption
 from dnsbl_policy.greylist import Recollection
-from dnsbl_policy.lists import Client, parse_client
+from dnsbl_policy.lists import parse_client
 from dnsbl_policy.points import written
-from dnsbl_policy.proof import Proof
-from dnsbl_policy.scoring import Panel, Policy, Verdict, exempted, may_share
+from dnsbl_policy.scoring import Verdict, exempted, may_share
 
 ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.QUARANTINE
 NOT_CALLED = Milter.P_NOBODY | Milter.P_NOEOH | Milter.P_NODATA | Milter.P_NOUNKNOWN
@@ -39,24 +32,6 @@ NOT_ANSWERED = Milter.P_NR_HDR
 UTF-8 in our stead, and libmilter complains to the system log about an answer where none was promised."""
 
 _OUR_HEADERS = {name.lower(): name for name in replies.HEADERS}
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """Everything that a worker's sessions share; panels, resolvers and provers by IP version."""
-
-    policy: Policy
-    panels: dict[int, Panel]
-    resolvers: dict[int, Resolver]
-    provers: dict[int, Prover]
-    """Empty where a drop needs no proof."""
-    standing: Standing
-    cache: Cache
-    metrics: Metrics
-    memory: Memory | None
-    """None where a deferral forgives nobody."""
-    pauses: Pauses
-    add_headers: str = "tagged"
 
 
 @dataclass(slots=True)
@@ -78,20 +53,12 @@ class Session:
     def __init__(self, house: House, context: Any) -> None:
         self._house = house
         self._context = context
-        self._client: Client | None = None
         self._host = ""
         self._helo = ""
-        self._inquiry: Inquiry | None = None
-        self._verdict: Verdict | None = None
-        self._observed: Action | None = None
-        """What would be done if the lists on observation counted; None where none of them speaks."""
-        self._waited = 0.0
         # Like the house, what is paused stays as it was when the session began.
         self._paused = house.pauses.names()
         self._enforce = house.policy.enforce and EVERYTHING not in self._paused
-        self._proofs: dict[int, Proof] = {}
-        """By place in the panel, of the lists that were asked for proof."""
-        self._cached = False
+        self._case = Case(house, None, self._paused)
         self._message = _Message()
         self._after_header = int(Milter.CONTINUE)
         self._may = ACTIONS
@@ -110,19 +77,19 @@ class Session:
         """Let an exempt client pass, or send the questions about it."""
         self._house.metrics.connections.inc()
         self._host = host
-        self._client = parse_client(str(address[0])) if isinstance(address, tuple) else None
+        client = parse_client(str(address[0])) if isinstance(address, tuple) else None
+        self._case = Case(self._house, client, self._paused)
         # Sendmail gives a name only if it leads back to the address; else the address in brackets.
         verified = None if host.startswith("[") else host
         # A family that we do not know is not the host itself, and has no address to look up: it has no evidence.
-        if self._client is None and family in (socket.AF_INET, socket.AF_INET6):
+        if client is None and family in (socket.AF_INET, socket.AF_INET6):
             return int(Milter.CONTINUE)
-        reason = self._house.policy.allow.client(self._client, verified)
+        reason = self._house.policy.allow.client(client, verified)
         if reason is not None:
             self._house.metrics.exempted(reason)
-            self._log(exempted(self._client, reason), Action.ACCEPT)
+            self._log(exempted(client, reason), Action.ACCEPT)
             return int(Milter.ACCEPT)
-        if self._client is not None:
-            self._ask(self._client)
+        self._case.ask()
         return int(Milter.CONTINUE)
 
     def hello(self, name: str) -> int:
@@ -135,7 +102,7 @@ class Session:
         self._message = _Message(_bare(sender), self._context.getsymval("i"))
         if self._house.policy.allow.authenticated and self._context.getsymval("{auth_authen}"):
             self._house.metrics.exempted(Exemption.AUTHENTICATED)
-            self._log(exempted(self._client, Exemption.AUTHENTICATED), Action.ACCEPT)
+            self._log(exempted(self._case.client, Exemption.AUTHENTICATED), Action.ACCEPT)
             return int(Milter.ACCEPT)
         return int(Milter.CONTINUE)
 
@@ -145,16 +112,16 @@ class Session:
         exempt = self._house.policy.allow.recipient(address)
         if exempt:
             self._house.metrics.exempted(Exemption.RECIPIENT)
-            verdict = exempted(self._client, Exemption.RECIPIENT)
+            verdict = exempted(self._case.client, Exemption.RECIPIENT)
             whole = self._message.action
         else:
-            verdict = self._judge()
+            verdict = self._case.judge()
             whole = verdict.action
         action = verdict.action if self._enforce else Action.ACCEPT
         if self._enforce and not may_share(self._message.first_exempt, exempt, whole):
             self._decide(verdict, Action.DEFER, address)
             return self._refuse(replies.separately())
-        recollection = self._recall(address) if action is Action.DEFER else None
+        recollection = self._case.recall(self._message.sender, address) if action is Action.DEFER else None
         if recollection is not None and recollection.forgives:
             action = Action.TAG
         self._decide(verdict, action, address, recollection)
@@ -176,8 +143,7 @@ class Session:
 
     def eom(self) -> int:
         """Finish a message: remove forged headers, add ours, quarantine or discard."""
-        message, verdict = self._message, self._verdict
-        self._message = _Message()
+        message, self._message = self._message, _Message()
         self._house.metrics.finished(message.action)
         if not self._enforce:
             return int(Milter.CONTINUE)
@@ -187,11 +153,12 @@ class Session:
             # Sendmail keeps removed copies in their places, so the others' numbers stay.
             for copy in range(1, copies + 1):
                 self._context.chgheader(name, copy, None)
-        if verdict is not None and message.judged and self._tells(message.action):
-            for name, value in replies.headers(verdict, message.action):
+        if message.judged:
+            verdict = self._case.judge()
+            for name, value in replies.headers(verdict, message.action) if self._tells(message.action) else ():
                 self._context.addheader(name, value)
-        if verdict is not None and message.action is Action.QUARANTINE and self._may & Milter.QUARANTINE:
-            self._context.quarantine(replies.quarantine_reason(verdict))
+            if message.action is Action.QUARANTINE and self._may & Milter.QUARANTINE:
+                self._context.quarantine(replies.quarantine_reason(verdict))
         return int(Milter.CONTINUE)
 
     def abort(self) -> int:
@@ -200,71 +167,17 @@ class Session:
         return int(Milter.CONTINUE)
 
     def close(self) -> int:
-        """Take in what came late, and keep it for the client's next connection."""
-        inquiry, self._inquiry = self._inquiry, None
-        if inquiry is not None:
-            lookups = inquiry.close()
-            fresh = {*self._proofs, *(lookup.place for lookup in lookups)}
-            self._house.cache.keep(inquiry.client, inquiry.evidence, fresh)
-            lists = self._house.panels[inquiry.client.version].lists
-            for lookup in lookups:
-                self._house.metrics.looked_up(lists[lookup.place].name, lookup.answer, lookup.seconds)
-            for lookup in lookups if log.is_detailed() else ():
-                milliseconds = lookup.seconds and round(lookup.seconds * 1000, 1)
-                log.debug(
-                    "answer",
-                    client=inquiry.client,
-                    list=lists[lookup.place].name,
-                    answer=lookup.answer,
-                    ms=milliseconds,
-                )
+        """End the client's case."""
+        self._case.close()
         return int(Milter.CONTINUE)
-
-    def _ask(self, client: Client) -> None:
-        resolver = self._house.resolvers[client.version]
-        known = self._house.cache.recall(client, len(resolver.lists))
-        self._house.standing.withhold(client.version, known)
-        self._inquiry = resolver.ask(client, known)
-        self._cached = not self._inquiry.pending
-        self._house.metrics.cached(self._cached)
-
-    def _judge(self) -> Verdict:
-        """Form the verdict, once for the whole connection."""
-        if self._verdict is None:
-            if self._inquiry is None:
-                self._verdict = Verdict(self._client, Action.ACCEPT, Action.ACCEPT)
-            else:
-                version = self._inquiry.client.version
-                panel = self._house.panels[version].doubting(self._house.standing.doubted(version))
-                if self._paused:
-                    panel = panel.pausing(self._paused)
-                judgement = judge(panel, self._inquiry, self._house.provers.get(version))
-                self._verdict, self._waited, self._proofs = judgement.verdict, judgement.waited, judgement.proofs
-                for place, proof in self._proofs.items():
-                    self._house.metrics.proved(panel.lists[place].name, proof)
-                    if proof is Proof.FAILED:
-                        self._house.standing.disprove(place, version)
-                if self._verdict.observed:
-                    self._observed = panel.observing().judge(self._client, self._inquiry.evidence).action
-            self._house.metrics.judged(self._verdict, self._waited)
-        return self._verdict
-
-    def _recall(self, recipient: str) -> Recollection | None:
-        """Ask memory about a recipient who would be deferred: nobody else's mail ever touches it."""
-        if self._client is None or self._house.memory is None:
-            return None
-        # The wall's clock: memory outlives us, and hosts share it.
-        recollection = self._house.memory.recall(self._client, self._message.sender, recipient, time.time())
-        self._house.metrics.remembered(recollection)
-        return recollection
 
     def _decide(
         self, verdict: Verdict, done: Action, recipient: str, recollection: Recollection | None = None
     ) -> None:
         """Count and log what is done with a recipient."""
         self._house.metrics.decided(verdict, done)
-        if verdict.exempt is None and (self._observed is not None or not self._enforce):
-            self._house.metrics.observed(verdict.action if self._observed is None else self._observed)
+        if verdict.exempt is None and (self._case.observed is not None or not self._enforce):
+            self._house.metrics.observed(verdict.action if self._case.observed is None else self._case.observed)
         self._log(verdict, done, recipient, recollection)
 
     def _addresses(self, verdict: Verdict) -> dict[str, str]:
@@ -304,8 +217,8 @@ class Session:
             exempt=verdict.exempt,
             decisive=",".join(verdict.decisive),
             memory=recollection,
-            wait_ms=round(self._waited * 1000, 1),
-            cached=self._cached,
+            wait_ms=round(self._case.waited * 1000, 1),
+            cached=self._case.cached,
         )
 
 

@@ -1,9 +1,8 @@
 """A worker: libmilter on the shared listening socket, in a process of its own.
 
-Floor 3: with `session`, the home of pymilter.
+Floor 3: with `session` and `takeover`, the home of pymilter.
 
-What libmilter leaves no other way to do is done here. It opens its own socket, so it gets a throw-away one of the
-same family and ours is laid over it. It cannot drain (stopping it resets every session and unlinks the
+What libmilter leaves no other way to do is done here. It cannot drain (stopping it resets every session and unlinks the
 socket), so a worker that is to leave lays an idle pipe over its listening descriptor, finishes its sessions, and
 leaves by `os._exit`. Python's signal handlers never run while the main thread is inside libmilter, and libmilter
 takes SIGHUP, SIGTERM and SIGINT as "stop at once"; so workers are told by pipes, and never by signals.
@@ -11,16 +10,12 @@ takes SIGHUP, SIGTERM and SIGINT as "stop at once"; so workers are told by pipes
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
-import stat
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -28,6 +23,7 @@ import Milter
 
 from dnsbl_milter import log
 from dnsbl_milter.cache import Cache, Lives
+from dnsbl_milter.case import House
 from dnsbl_milter.configuration import Configuration
 from dnsbl_milter.memory import open_memory
 from dnsbl_milter.metrics import Metrics
@@ -36,8 +32,9 @@ from dnsbl_milter.pauses import file as pauses_file
 from dnsbl_milter.prover import Prover
 from dnsbl_milter.repeats import Repeats
 from dnsbl_milter.resolver import Resolver
-from dnsbl_milter.session import ACTIONS, House, Session
+from dnsbl_milter.session import ACTIONS, Session
 from dnsbl_milter.standing import Standing
+from dnsbl_milter.takeover import take_over
 
 NAME = "dnsbl-milter"
 
@@ -67,7 +64,7 @@ def serve(
     sys.excepthook = _unreadable
     sessions = _Sessions(open_house(configuration, standing))
     sessions.register()
-    descriptor = _take_over(listening)
+    descriptor = take_over(listening)
     threading.Thread(target=_obey, args=(control, signs, descriptor, sessions, threading.get_ident()), name="control", daemon=True).start()
     os.write(signs, _ALIVE)
     Milter.main()
@@ -209,43 +206,6 @@ def _unreadable(_kind: type[BaseException], fault: BaseException, _trace: Traceb
 
 def _text(word: bytes | str) -> str:
     return word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else word
-
-
-def _take_over(listening: socket.socket) -> int:
-    """Let libmilter open a socket, and lay ours over it; return its descriptor.
-
-    The family must be the same: libmilter drops connections whose address is of another than its own socket's.
-    """
-    folder = ""
-    if listening.family == socket.AF_UNIX:
-        folder = tempfile.mkdtemp(prefix="dnsbl-milter-")
-        Milter.setconn(f"local:{folder}/socket")
-    else:
-        Milter.setconn("inet:0@127.0.0.1" if listening.family == socket.AF_INET else "inet6:0@::1")
-    before = _listening_descriptors()
-    Milter.opensocket(False)
-    (opened,) = _listening_descriptors() - before
-    os.dup2(listening.fileno(), opened, inheritable=False)
-    listening.close()
-    if folder:
-        shutil.rmtree(folder)
-    return opened
-
-
-def _listening_descriptors() -> set[int]:
-    numbers = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
-    return {number for number in numbers if _is_listening(number)}
-
-
-def _is_listening(descriptor: int) -> bool:
-    try:
-        # What is no socket makes no socket object, and then nobody would close the duplicate.
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return False
-        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
-            return bool(duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:
-        return False
 
 
 def _obey(control: int, signs: int, descriptor: int, sessions: _Sessions, main: int) -> NoReturn:

@@ -17,11 +17,11 @@ FLOORS = [
     # floor, package, modules; from the ground up, and what stands on a later floor may not be imported
     ("0", "dnsbl_policy", "actions answers codes lists points toml"),
     ("1", "dnsbl_policy", "allow catalog greylist health interval proof relevance scoring shares symptoms"),
-    ("2", "dnsbl_milter", "access advice board breaker cache cf configuration effective faults listen listing log mc metrics nameserver"),
+    ("2", "dnsbl_milter", "access advice board breaker cache cf configuration effective faults inquiry listen listing log mc metrics nameserver"),
     ("2", "dnsbl_milter", "notify page pauses probe prober prover repeats replies resolver scratch settings sockets standing"),
     ("2", "dnsbl_milter", "today values wire"),
     ("2", "dnsbl_milter", "memory memory_engine memory_file memory_redis memory_sqlite"),
-    ("3", "dnsbl_milter", "asked diagnosis explain host_checks importing nameserver_checks patient session survey translation"),
+    ("3", "dnsbl_milter", "asked case diagnosis explain host_checks importing nameserver_checks patient session survey takeover translation"),
     ("3, above its sessions", "dnsbl_milter", "worker"),
     ("4", "dnsbl_milter", "child monitor watch"),
     ("4, above its children", "dnsbl_milter", "generation lineage supervisor"),
@@ -30,7 +30,7 @@ FLOORS = [
 
 HOMES = {
     # library: the modules that may know it; sqlite3 counts as one, though Python brings it
-    "Milter": "dnsbl_milter.session dnsbl_milter.worker",
+    "Milter": "dnsbl_milter.session dnsbl_milter.takeover dnsbl_milter.worker",
     "cachetools": "dnsbl_milter.cache",
     "click": "dnsbl_milter.cli dnsbl_milter.cli.common dnsbl_milter.cli.config dnsbl_milter.cli.doctor dnsbl_milter.cli.explain"
     " dnsbl_milter.cli.imports dnsbl_milter.cli.lists dnsbl_milter.cli.memory dnsbl_milter.cli.pauses dnsbl_milter.cli.run",

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import Milter
 import pytest
 
+from dnsbl_milter import case
 from dnsbl_milter import session as module
+from dnsbl_milter.case import House
 from dnsbl_milter.configuration import parse
-from dnsbl_milter.resolver import Lookup
-from dnsbl_milter.session import House, Session
+from dnsbl_milter.inquiry import Lookup
+from dnsbl_milter.session import Session
 from dnsbl_milter.worker import open_house
 from dnsbl_policy.answers import PENDING, Clear, Listed, Unknown, Why
 from dnsbl_policy.greylist import Recollection
@@ -113,6 +115,11 @@ class Lists:
     def ask(self, client, known) -> Asked:
         self.asked.append(Asked(client, known, self.answers))
         return self.asked[-1]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_asked(monkeypatch):
+    monkeypatch.setattr(case, "ask", Lists.ask)
 
 
 @pytest.fixture

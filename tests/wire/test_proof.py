@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from faulty import REFUSED, SERVFAIL, SILENCE, clear, failure, listed
 
+from dnsbl_milter.inquiry import ask
 from dnsbl_milter.nameserver import parse_nameserver
 from dnsbl_milter.prover import Prover, judge
 from dnsbl_milter.resolver import Resolver
@@ -31,7 +32,7 @@ def resolver_for(server, *lists, deadline=0.4, retry=0.2):
 
 def judged(server, *lists, prove=True, client=CLIENT, evidence=None):
     resolver = resolver_for(server, *lists)
-    inquiry = resolver.ask(client, evidence or [PENDING] * len(lists))
+    inquiry = ask(resolver, client, evidence or [PENDING] * len(lists))
     try:
         return judge(Panel(lists, TIERS, {}), inquiry, Prover(resolver, client.version) if prove else None), inquiry
     finally:

@@ -16,8 +16,9 @@ from faulty import FORMERR, NOTIMP, REFUSED, SERVFAIL, SILENCE, NameServer, Repl
 from dnsbl_milter import breaker as breaker_module
 from dnsbl_milter import resolver as module
 from dnsbl_milter.breaker import Breaker
+from dnsbl_milter.inquiry import Inquiry, Lookup, ask
 from dnsbl_milter.nameserver import Nameserver, parse_nameserver
-from dnsbl_milter.resolver import Inquiry, Lookup, Resolver
+from dnsbl_milter.resolver import Resolver
 from dnsbl_policy.answers import PENDING, Clear, Listed, Unknown, Why
 from dnsbl_policy.lists import DnsList, Rule
 
@@ -61,7 +62,7 @@ def at_once(evidence):
 
 
 def begin(house, client=CLIENT):
-    return house.ask(client, [PENDING] * len(house.lists))
+    return ask(house, client, [PENDING] * len(house.lists))
 
 
 def look_up(house, client=CLIENT, settled=never):
@@ -151,7 +152,7 @@ def test_only_lists_without_an_answer_are_asked(start_name_server):
     server = start_name_server(zones(4, listed()))
     house = resolver(server, count=4)
     known = [Clear(50), PENDING, Unknown(Why.SUSPENDED), PENDING]
-    inquiry = house.ask(CLIENT, known)
+    inquiry = ask(house, CLIENT, known)
     inquiry.wait(never)
     assert [lookup.place for lookup in inquiry.close()] == [1, 3]
     assert inquiry.evidence == [Clear(50), Listed((TWO,), 300), Unknown(Why.SUSPENDED), Listed((TWO,), 300)]
@@ -162,7 +163,7 @@ def test_only_lists_without_an_answer_are_asked(start_name_server):
 def test_nothing_is_opened_when_everything_is_known(name_server):
     house = resolver(name_server, count=2)
     before = descriptors()
-    inquiry = house.ask(CLIENT, [Clear(50), Unknown(Why.TIMEOUT)])
+    inquiry = ask(house, CLIENT, [Clear(50), Unknown(Why.TIMEOUT)])
     assert descriptors() == before
     assert not inquiry.pending
     assert inquiry.wait(never) < SOON

@@ -8,8 +8,8 @@
  * takes between two commands. Honours what was negotiated: leaves out what the filter does not want, and does not wait
  * where it owes no reply. Prints one JSON object: seconds, and what RCPT and whole sessions took, in microseconds.
  *
- * In C, and with a thread for each parallel session, so that it is not itself what is measured: against a filter that does
- * nothing it reaches several times what any filter here does, at a small part of one CPU.
+ * In C, and with a thread for each parallel session, so that it is not itself what is measured. That it is not is measured
+ * each time: two of them at once get no more out of a filter than one, and its own CPU stands beside the filter's.
  */
 #include <arpa/inet.h>
 #include <errno.h>

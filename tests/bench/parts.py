@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -243,16 +244,19 @@ def cached_clients(bench: Bench, counts: tuple[int, ...] = (1_000, 10_000, 100_0
             )
         )
         bench.fill(peer)
-        empty, before = peer.resident_bytes(), WARM_CLIENTS
+        held, before = peer.resident_bytes(), WARM_CLIENTS
         for count in counts:
-            # Each meets the filter once; those it knows already are among them.
+            grown = {}
             if count > before:
+                # Each client meets the filter once; those it knows already are among them.
                 bench.load.filter(peer, count, warm=count)
-            grown = (peer.resident_bytes() - empty) / (count - WARM_CLIENTS) if count > WARM_CLIENTS else float("nan")
+                now = peer.resident_bytes()
+                # Since the count before this one: what a worker needs whomever it knows is no client's.
+                grown = {"bytes_per_client": (now - held) / (count - before)}
+                held, before = now, count
             known = bench.load.filter(peer, min(count, bench.sessions), warm=count)
-            results.append(Rounds(f"{count:,} cached clients", [known | {"bytes_per_client": grown}]))
-            before = count
-            print(f"  {results[-1].name}: {results[-1].rounds}", flush=True)
+            results.append(Rounds(f"{count:,} cached clients", [known | grown]))
+            print(f"  {results[-1].name}: {known['messages_per_second']:,.0f} messages_per_second", file=sys.stderr, flush=True)
     return {"results": results}
 
 

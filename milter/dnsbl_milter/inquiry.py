@@ -229,7 +229,7 @@ class Inquiry:
         self._conclude(asked, self._resolver.lists[asked.place].hear(answer))
         self._first_answers |= server == self._first
         # One lost packet is no verdict on a nameserver either; but the administrator's own choice is welcome back.
-        if server == 0 or not self._first_answers:
+        if server != self._resolver.preferred and (server == 0 or not self._first_answers):
             self._resolver.prefer(server, time.monotonic())
 
     def _fail(self, questions: Collection[_Question], server: int, excuse: Answer | None = None) -> None:

@@ -44,5 +44,4 @@ class Resolver:
 
         Not for good: the order is the administrator's, and lists answer error codes to many a public resolver.
         """
-        if server != self.preferred:
-            self.preferred, self._look_back_at = server, now + FAITH
+        self.preferred, self._look_back_at = server, now + FAITH

@@ -84,7 +84,7 @@ class DnsList:
 
         Read as "listed, no rule matches" it would say that the sender is *not* trusted; it says nothing.
         """
-        if self.least < 0 and isinstance(answer, Listed) and OVER_QUOTA in answer.codes:
+        if isinstance(answer, Listed) and OVER_QUOTA in answer.codes and self.least < 0:
             return Unknown(Why.BLOCKED, answer.codes)
         return answer
 

@@ -118,12 +118,14 @@ class Ours(Filter):
         super().__init__(self.daemon.process)
 
     def _configuration(self, lists: Lists, workers: int, extra: str, listen: str) -> str:
+        # A client is listed once or not at all: nobody is tagged, and yet every answer must be waited for, since a second
+        # listing would tag.
         one = "".join(f'[[list]]\nname = "{zone}"\nzone = "{zone}"\nweight = 2\nipv6 = false\n' for zone in lists.zones)
         return f"""\
 milter.socket = "local:{self.socket}"
 milter.workers = {workers}
 dns.nameservers = ["{lists.address}"]
-actions.tag = 100
+actions.tag = 3
 memory.url = ""
 log.level = "{"info" if listen else "error"}"
 metrics.listen = "{listen}"

@@ -180,7 +180,7 @@ def waits(bench: Bench) -> Result:
     with bench.slow_lists(SLOW), ExitStack() as stack:
         floor = bench.start(stack, partial(NothingInC, bench.folder, Lists((), SLOW)))
         ours = [
-            stack.enter_context(Ours(bench.folder, Lists(zones(count), SLOW), workers=2, name=f"dnsbl-milter, {count} lists"))
+            stack.enter_context(Ours(bench.folder, Lists(zones(count), SLOW), workers=2, tag=2, name=f"dnsbl-milter, {count} lists"))
             for count in (1, 8, 32)
         ]
         runs = {each.name: partial(bench.load.filter, each, sessions, pause_ms=PAUSE_MS) for each in (*floor, *ours)}
@@ -192,8 +192,8 @@ def dead_list(bench: Bench) -> Result:
     """The same with eight lists of which one is dead: the first clients, and those after its first `error_ttl`."""
     names = (*zones(LISTS - 1), f"dead.{ZONE}")
     with bench.slow_lists(SLOW), ExitStack() as stack:
-        ours = stack.enter_context(Ours(bench.folder, Lists(names, SLOW), workers=2, name="dnsbl-milter, one of 8 dead"))
-        alive = stack.enter_context(Ours(bench.folder, Lists(zones(LISTS), SLOW), workers=2, name="dnsbl-milter, all 8 alive"))
+        ours = stack.enter_context(Ours(bench.folder, Lists(names, SLOW), workers=2, tag=2, name="dnsbl-milter, one of 8 dead"))
+        alive = stack.enter_context(Ours(bench.folder, Lists(zones(LISTS), SLOW), workers=2, tag=2, name="dnsbl-milter, all 8 alive"))
         first = Rounds("its first 16 clients", [bench.load.filter(ours, 2 * PARALLEL, pause_ms=PAUSE_MS)])
         time.sleep(30)  # what is measured is what holds after `cache.error_ttl`, and that is so long
         runs = {
@@ -287,7 +287,7 @@ def mail_host_waits(bench: Bench) -> Result:
         filters: dict[str, tuple[str | None, str]] = {"Sendmail alone": (None, "")}
         for count in (1, 8, 32):
             peer = stack.enter_context(
-                Ours(bench.folder, Lists(zones(count), "127.0.0.1"), workers=2, name=f"dnsbl-milter, {count} lists")
+                Ours(bench.folder, Lists(zones(count), "127.0.0.1"), workers=2, tag=2, name=f"dnsbl-milter, {count} lists")
             )
             filters[f"Sendmail, {peer.name}"] = (peer.milter, "")
             filters[f"Sendmail, enhdnsbl of {count} lists"] = (None, enhdnsbl(zones(count)))

@@ -106,26 +106,29 @@ class NothingInPython(Filter):
 class Ours(Filter):
     """This milter."""
 
-    def __init__(self, folder: Path, lists: Lists, *, workers: int, name: str = "", extra: str = "", quiet: bool = False) -> None:
-        """Start it with so many workers; extra holds lines of the configuration, quiet turns log and metrics off."""
+    def __init__(self, folder: Path, lists: Lists, *, workers: int, name: str = "", tag: int = 3, extra: str = "", quiet: bool = False) -> None:
+        """Start it with so many workers; extra holds lines of the configuration, quiet turns log and metrics off.
+
+        Each list weighs 2, and nobody is listed twice: with 3 as the threshold nobody is tagged, and yet all answers but
+        one must be waited for; with 2 every single one.
+        """
         self.name = name or f"dnsbl-milter, {workers} worker{'s' * (workers > 1)}"
         home = folder / "".join(letter if letter.isalnum() else "-" for letter in self.name)
         self.socket = str(home / "milter.sock")
         home.mkdir()
         port = next(_ports)
         self.metrics_url = f"http://127.0.0.1:{port}/metrics"
-        self.daemon = Daemon(home, self._configuration(lists, workers, extra, "" if quiet else f"127.0.0.1:{port}"), silent=quiet)
+        listen = "" if quiet else f"127.0.0.1:{port}"
+        self.daemon = Daemon(home, self._configuration(lists, workers, tag, extra, listen), silent=quiet)
         super().__init__(self.daemon.process)
 
-    def _configuration(self, lists: Lists, workers: int, extra: str, listen: str) -> str:
-        # A client is listed once or not at all: nobody is tagged, and yet every answer must be waited for, since a second
-        # listing would tag.
+    def _configuration(self, lists: Lists, workers: int, tag: int, extra: str, listen: str) -> str:
         one = "".join(f'[[list]]\nname = "{zone}"\nzone = "{zone}"\nweight = 2\nipv6 = false\n' for zone in lists.zones)
         return f"""\
 milter.socket = "local:{self.socket}"
 milter.workers = {workers}
 dns.nameservers = ["{lists.address}"]
-actions.tag = 3
+actions.tag = {tag}
 memory.url = ""
 log.level = "{"info" if listen else "error"}"
 metrics.listen = "{listen}"

@@ -17,6 +17,7 @@ from dnsbl_milter.session import Session
 from dnsbl_milter.worker import open_house
 from dnsbl_policy.answers import PENDING, Clear, Listed, Unknown, Why
 from dnsbl_policy.greylist import Recollection
+from dnsbl_policy.proof import Proof
 
 INET, INET6, UNIX = socket.AF_INET, socket.AF_INET6, socket.AF_UNIX
 CONTINUE, ACCEPT, REJECT, TEMPFAIL, DISCARD, NOREPLY = (
@@ -85,6 +86,7 @@ class Asked:
     def __init__(self, client, known, answers) -> None:
         self.client = client
         self.evidence = list(known)
+        self._questions = [place for place, answer in enumerate(known) if answer is PENDING]
         self._answers = answers
         self.waits = 0
         self.closed = 0
@@ -101,7 +103,10 @@ class Asked:
     def close(self) -> list[Lookup]:
         self.closed += 1
         self.wait(None)
-        return [Lookup(place, answer, 0.1) for place, answer in enumerate(self.evidence)]
+        return [Lookup(place, self._answers[place], 0.1) for place in self._questions]
+
+    def arrived(self, place) -> float:
+        return 0.0
 
 
 class Lists:
@@ -656,6 +661,46 @@ def test_what_is_paused_stays_as_it_was_when_the_session_began():
     session, _ = connected(where)
     session.envfrom("<a@sender.example>")
     assert session.envrcpt("<b@acme123.com>") == CONTINUE
+
+
+# --- proof
+
+
+class Proves:
+    """A prover by which every list comes to the same."""
+
+    def __init__(self, proof) -> None:
+        self._proof = proof
+
+    def prove(self, arrivals):
+        return dict.fromkeys(arrivals, self._proof)
+
+
+PROOFS = [
+    # what the proof comes to, the reply to the recipient, whether the list is reported, what the cache knows then
+    (Proof.SANE, REJECT, False, Listed(LISTED.codes, 60, proven=True)),
+    (Proof.FAILED, CONTINUE, True, Unknown(Why.DISPROVED)),
+    # It counts like a list that did not answer; and what was known before is as good as it was.
+    (Proof.UNANSWERED, CONTINUE, False, LISTED),
+]
+
+
+@pytest.mark.parametrize("from_cache", [False, True])
+@pytest.mark.parametrize(("proof", "reply", "reported", "kept"), PROOFS)
+def test_a_proof_is_kept_wherever_the_answer_came_from(proof, reply, reported, kept, from_cache):
+    where = score(4, provers={4: Proves(proof)})
+    client = ip_address(CLIENT)
+    if from_cache:
+        where.cache.keep(client, [LISTED], {0})
+    session, _ = connected(where)
+    session.envfrom("<a@sender.example>")
+    assert session.envrcpt("<b@acme123.com>") == reply
+    session.close()
+    assert bool(where.standing.disproved(0, 4)) is reported
+    (known,) = where.cache.recall(client, 1)
+    if proof is Proof.UNANSWERED and not from_cache:
+        kept = PENDING  # nothing is known that could be kept
+    assert replace(known, ttl=0) == replace(kept, ttl=0) if isinstance(kept, Listed) else known == kept
 
 
 # --- memory

@@ -72,6 +72,7 @@ def begin(site: Site, source: str, recipient: str = RECIPIENT) -> Client:
 
 
 def test_sighup_during_fifty_open_sessions(site: Site) -> None:
+    earlier = len(site.host.log())  # other tests kill milters on this host, and Sendmail says so
     clients = [begin(site, TAGGED) for _ in range(50)]
     early, late = clients[::2], clients[1::2]
     assert {client.rcpt(RECIPIENT).code for client in early} == {250}
@@ -88,7 +89,7 @@ def test_sighup_during_fifty_open_sessions(site: Site) -> None:
     wait_until(lambda: metrics()["workers", ("draining",)] == 0, 20, "the old workers have left")
     assert metrics()["workers", ("serving",)] == 2
     assert metrics()["callback_errors_total", ("envrcpt",)] == 0
-    assert not [line for line in site.host.log() if "Milter (dnsbl-milter): error" in line or "to error state" in line]
+    assert not [line for line in site.host.log()[earlier:] if "Milter (dnsbl-milter): error" in line or "to error state" in line]
 
 
 def test_sighup_with_a_broken_file(site: Site) -> None:

@@ -33,8 +33,8 @@ def main(output: Path, wanted: list[str]) -> int:
         print(f"{name}: {(PARTS[name].__doc__ or '').partition(chr(10))[0]}", file=sys.stderr, flush=True)
         folder = Path("/run/bench") / name
         folder.mkdir(parents=True)
-        bench = Bench(folder, clients, Load(folder, clients), ROUNDS, SESSIONS, missing)
-        measured[name] = [each.as_json() for each in PARTS[name](bench)["results"]]
+        bench = Bench(folder, Load(folder, clients), ROUNDS, SESSIONS, missing)
+        measured[name] = [each.as_json() for each in PARTS[name](bench)]
     document = {
         "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
         "rounds": ROUNDS,

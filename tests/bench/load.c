@@ -11,18 +11,14 @@
  * In C, and with a thread for each parallel session, so that it is not itself what is measured. That it is not is measured
  * each time: two of them at once get no more out of a filter than one, and its own CPU stands beside the filter's.
  */
+#include "crowd.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { NO_CONNECT = 0x1, NO_HELO = 0x2, NO_MAIL = 0x4, NO_RCPT = 0x8, NO_BODY = 0x10, NO_HEADERS = 0x20, NO_EOH = 0x40,
@@ -31,21 +27,12 @@ enum { NO_CONNECT = 0x1, NO_HELO = 0x2, NO_MAIL = 0x4, NO_RCPT = 0x8, NO_BODY = 
 
 static struct sockaddr_storage address;
 static socklen_t address_length;
-static long sessions, clients, pause_us, next_session;
-static uint32_t first;
 static uint32_t *rcpt_us, *session_us;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static long counts[256];
 
 struct talk { int fd; uint32_t steps; char out[8192], in[8192]; size_t filled, begin, end; };
 
 static void fail(const char *what) { perror(what); exit(1); }
-
-static uint64_t now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
-}
 
 static void put(struct talk *t, char command, const void *data, size_t length) {
     uint32_t size = htonl(length + 1);
@@ -178,27 +165,6 @@ end:
     session_us[number] = now_us() - begin;
 }
 
-static void *run(void *unused) {
-    for (;;) {
-        pthread_mutex_lock(&lock);
-        long number = next_session < sessions ? next_session++ : -1;
-        pthread_mutex_unlock(&lock);
-        if (number < 0) return unused;
-        session(number);
-    }
-}
-
-static int rising(const void *a, const void *b) {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-static void quantiles(const char *name, uint32_t *us) {
-    qsort(us, sessions, sizeof *us, rising);
-    printf("\"%s\": {\"p50\": %u, \"p90\": %u, \"p99\": %u, \"max\": %u}", name, us[sessions / 2], us[sessions * 9 / 10],
-           us[sessions * 99 / 100], us[sessions - 1]);
-}
-
 int main(int count, char **words) {
     struct sockaddr_un *path = (struct sockaddr_un *)&address;
     struct sockaddr_in *inet = (struct sockaddr_in *)&address;
@@ -222,19 +188,10 @@ int main(int count, char **words) {
     first = ntohl(start.s_addr);
     rcpt_us = calloc(sessions, sizeof *rcpt_us);
     session_us = calloc(sessions, sizeof *session_us);
-    pthread_t *threads = calloc(parallel, sizeof *threads);
-    pthread_attr_t small;
-    pthread_attr_init(&small);
-    pthread_attr_setstacksize(&small, 128 * 1024);
-    uint64_t begin = now_us();
-    for (long i = 0; i < parallel; i++)
-        if (pthread_create(&threads[i], &small, run, NULL)) fail("pthread_create");
-    for (long i = 0; i < parallel; i++) pthread_join(threads[i], NULL);
-    double seconds = (now_us() - begin) / 1e6;
-    printf("{\"sessions\": %ld, \"seconds\": %.6f, \"continued\": %ld, \"refused\": %ld, ", sessions, seconds, counts['c'] + counts['a'],
+    double seconds = run_sessions(parallel);
+    printf("{\"sessions\": %ld, \"seconds\": %.6f, \"continued\": %ld, \"refused\": %ld", sessions, seconds, counts['c'] + counts['a'],
            counts['y'] + counts['t'] + counts['r'] + counts['d']);
     quantiles("rcpt_us", rcpt_us);
-    printf(", ");
     quantiles("session_us", session_us);
     printf("}\n");
     return 0;

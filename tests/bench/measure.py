@@ -7,10 +7,10 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TypeVar
 
 from peers import Filter, built
 
@@ -19,7 +19,6 @@ FIRST_CLIENT = 10 << 24
 """10.0.0.0/8 is where all clients come from, one after the other."""
 WARM_CLIENTS = 1000
 
-Named = TypeVar("Named")
 
 
 @dataclass
@@ -59,11 +58,11 @@ class Clients:
     def new(self, count: int) -> str:
         """Return the first of so many addresses that nobody has seen."""
         first, self._next = self._next, self._next + count
-        return dotted(first)
+        return str(IPv4Address(first))
 
     def warm(self) -> str:
         """Return the first of those that come again and again."""
-        return dotted(FIRST_CLIENT)
+        return str(IPv4Address(FIRST_CLIENT))
 
 
 class Load:
@@ -77,10 +76,15 @@ class Load:
     def filter(
         self, peer: Filter, sessions: int, *, warm: int = 0, parallel: int = PARALLEL, pause_ms: float = 0
     ) -> dict[str, float]:
-        """Send so many whole messages through a filter, from that many clients that come again or each from its own."""
+        """Send so many whole messages through a filter, from that many clients that come again or each from its own.
+
+        Raises RuntimeError if one was refused: who ends a session early is quick, and not to be compared.
+        """
         first = self._clients.warm() if warm else self._clients.new(sessions)
         begin, generator = peer.cpu_seconds(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = self._run("load", peer.socket, sessions, parallel, first, warm or sessions, pause_ms)
+        if done["continued"] < 2 * sessions:
+            raise RuntimeError(f"{peer.name} has let {done['continued'] // 2} of {sessions} messages pass, {done['refused']} refused")
         return {
             "messages_per_second": sessions / done["seconds"],
             "cpu_us_per_message": (peer.cpu_seconds() - begin) / sessions * 1e6,
@@ -125,13 +129,3 @@ class Load:
 def _used_since(before: resource.struct_rusage) -> float:
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     return now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
-
-
-def dotted(address: int) -> str:
-    """Write an IPv4 address."""
-    return ".".join(str(address >> shift & 255) for shift in (24, 16, 8, 0))
-
-
-def by_name(results: Iterable[Rounds]) -> dict[str, Rounds]:
-    """Return results by their names."""
-    return {each.name: each for each in results}

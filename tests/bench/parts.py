@@ -8,13 +8,15 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TypeVar
 
 from hosts import enhdnsbl, postscreen, sendmail_with
-from measure import FIRST_CLIENT, PARALLEL, WARM_CLIENTS, Clients, Load, Rounds, dotted, interleaved
+from measure import FIRST_CLIENT, PARALLEL, WARM_CLIENTS, Load, Rounds, interleaved
 from peers import Filter, Lists, NothingInC, NothingInPython, Ours, Rspamd, built
 
 from mailhost.lists import TEST_ENTRY, ListServer, Zone
@@ -29,7 +31,8 @@ TTL = 3600
 """Longer than a part takes: what is warm stays warm."""
 RBLDNSD, SLOW = "127.0.0.2", "127.0.0.3"
 
-Result = dict[str, list[Rounds]]
+
+Peer = TypeVar("Peer")
 
 
 def zones(count: int) -> tuple[str, ...]:
@@ -42,7 +45,6 @@ class Bench:
     """Where everything is, how large it is, and what could not be started."""
 
     folder: Path
-    clients: Clients
     load: Load
     rounds: int
     sessions: int
@@ -72,16 +74,13 @@ class Bench:
         finally:
             process.stop()
 
-    def start(self, stack: ExitStack, *makers: Callable[[], Filter]) -> list[Filter]:
-        """Start filters; note which could not be started, and why."""
-        started: list[Filter] = []
-        for make in makers:
-            try:
-                started.append(stack.enter_context(make()))
-            except (StartError, LookupError, OSError) as fault:
-                name = getattr(getattr(make, "func", make), "name", str(make))
-                self.missing[str(name)] = str(fault)
-        return started
+    def optional(self, stack: ExitStack, name: str, peer: Callable[[], AbstractContextManager[Peer]]) -> list[Peer]:
+        """Start a peer that not every machine can have; where it cannot be started, note why and return none."""
+        try:
+            return [stack.enter_context(peer())]
+        except (StartError, LookupError, OSError, subprocess.CalledProcessError) as fault:
+            self.missing[name] = str(fault)
+            return []
 
     def fill(self, peer: Filter, clients: int = WARM_CLIENTS) -> None:
         """Let every worker of a filter meet all of the clients that come again."""
@@ -89,7 +88,7 @@ class Bench:
 
 
 def _entries(place: int) -> tuple[str, ...]:
-    listed = (f"{dotted(FIRST_CLIENT + (net << 8) + 16 * place)}/28" for net in range(4096 + 256))
+    listed = (f"{IPv4Address(FIRST_CLIENT + (net << 8) + 16 * place)}/28" for net in range(4096 + 256))
     return (TEST_ENTRY, *(f"{each} :127.0.0.2:Listed" for each in listed)) if place < LISTS else (TEST_ENTRY,)
 
 
@@ -102,21 +101,14 @@ def answers(address: str) -> bool:
     return True
 
 
-def throughput(bench: Bench) -> Result:
+def throughput(bench: Bench) -> list[Rounds]:
     """Messages per second and CPU of each filter, cold and warm."""
     eight = Lists(zones(LISTS), RBLDNSD)
     with bench.lists(), ExitStack() as stack:
-        floor = bench.start(
-            stack,
-            partial(NothingInC, bench.folder, eight),
-            partial(NothingInC, bench.folder, eight, few=True),
-            partial(NothingInPython, bench.folder, eight),
-        )
-        judges = bench.start(
-            stack,
-            partial(Rspamd, bench.folder, eight),
-            *(partial(Ours, bench.folder, eight, workers=workers) for workers in (1, 2, 4)),
-        )
+        floor: list[Filter] = [stack.enter_context(NothingInC(bench.folder, few=few)) for few in (False, True)]
+        floor.append(stack.enter_context(NothingInPython(bench.folder)))
+        judges: list[Filter] = [*bench.optional(stack, Rspamd.name, partial(Rspamd, bench.folder, eight))]
+        judges += [stack.enter_context(Ours(bench.folder, eight, workers=workers)) for workers in (1, 2, 4)]
         for each in judges:
             bench.fill(each)
         runs: dict[str, Callable[[], dict[str, float]]] = {
@@ -126,10 +118,10 @@ def throughput(bench: Bench) -> Result:
             runs[f"{each.name}, cold"] = partial(bench.load.filter, each, bench.sessions)
             runs[f"{each.name}, warm"] = partial(bench.load.filter, each, bench.sessions, warm=WARM_CLIENTS)
         runs["two load generators on do-nothing C"] = partial(bench.load.two, floor[0], bench.sessions)
-        return {"results": interleaved(bench.rounds, runs)}
+        return interleaved(bench.rounds, runs)
 
 
-def operation(bench: Bench) -> Result:
+def operation(bench: Bench) -> list[Rounds]:
     """What metrics, logs and a scrape ten times a second cost."""
     eight = Lists(zones(LISTS), RBLDNSD)
     with bench.lists(), ExitStack() as stack:
@@ -142,18 +134,16 @@ def operation(bench: Bench) -> Result:
             with _scraping(loud.metrics_url):
                 return bench.load.filter(loud, bench.sessions, warm=WARM_CLIENTS)
 
-        return {
-            "results": interleaved(
-                bench.rounds,
-                {
-                    "with, cold": partial(bench.load.filter, loud, bench.sessions),
-                    "without, cold": partial(bench.load.filter, quiet, bench.sessions),
-                    "with, warm": partial(bench.load.filter, loud, bench.sessions, warm=WARM_CLIENTS),
-                    "without, warm": partial(bench.load.filter, quiet, bench.sessions, warm=WARM_CLIENTS),
-                    "scraped ten times a second, warm": scraped,
-                },
-            )
-        }
+        return interleaved(
+            bench.rounds,
+            {
+                "with, cold": partial(bench.load.filter, loud, bench.sessions),
+                "without, cold": partial(bench.load.filter, quiet, bench.sessions),
+                "with, warm": partial(bench.load.filter, loud, bench.sessions, warm=WARM_CLIENTS),
+                "without, warm": partial(bench.load.filter, quiet, bench.sessions, warm=WARM_CLIENTS),
+                "scraped ten times a second, warm": scraped,
+            },
+        )
 
 
 @contextmanager
@@ -174,21 +164,20 @@ def _scraping(url: str) -> Iterator[None]:
         thread.join()
 
 
-def waits(bench: Bench) -> Result:
+def waits(bench: Bench) -> list[Rounds]:
     """What a recipient waits beyond the SMTP dialogue, with lists that take 40 ms and clients that take 30 ms."""
-    sessions, results = 25 * PARALLEL, []
+    sessions = 25 * PARALLEL
     with bench.slow_lists(SLOW), ExitStack() as stack:
-        floor = bench.start(stack, partial(NothingInC, bench.folder, Lists((), SLOW)))
+        floor = stack.enter_context(NothingInC(bench.folder))
         ours = [
             stack.enter_context(Ours(bench.folder, Lists(zones(count), SLOW), workers=2, tag=2, name=f"dnsbl-milter, {count} lists"))
             for count in (1, 8, 32)
         ]
-        runs = {each.name: partial(bench.load.filter, each, sessions, pause_ms=PAUSE_MS) for each in (*floor, *ours)}
-        results += interleaved(bench.rounds, runs)
-    return {"results": results}
+        runs = {each.name: partial(bench.load.filter, each, sessions, pause_ms=PAUSE_MS) for each in (floor, *ours)}
+        return interleaved(bench.rounds, runs)
 
 
-def dead_list(bench: Bench) -> Result:
+def dead_list(bench: Bench) -> list[Rounds]:
     """The same with eight lists of which one is dead: the first clients, and those after its first `error_ttl`."""
     names = (*zones(LISTS - 1), f"dead.{ZONE}")
     with bench.slow_lists(SLOW), ExitStack() as stack:
@@ -199,10 +188,10 @@ def dead_list(bench: Bench) -> Result:
         runs = {
             f"{each.name}, later": partial(bench.load.filter, each, 25 * PARALLEL, pause_ms=PAUSE_MS) for each in (ours, alive)
         }
-        return {"results": [first, *interleaved(bench.rounds, runs)]}
+        return [first, *interleaved(bench.rounds, runs)]
 
 
-def growth(bench: Bench) -> Result:
+def growth(bench: Bench) -> list[Rounds]:
     """Throughput by number of lists and of parallel clients.
 
     rbldnsd keeps 64 KiB of questions and loses the rest of a burst, and a lost one is asked again 0.7 s later: so many
@@ -220,7 +209,7 @@ def growth(bench: Bench) -> Result:
                     runs[f"{parallel} parallel, cold"] = partial(
                         _with_losses, bench, peer, bench.sessions // 2, parallel=parallel
                     )
-        return {"results": interleaved(bench.rounds, runs)}
+        return interleaved(bench.rounds, runs)
 
 
 def _with_losses(bench: Bench, peer: Ours, sessions: int, *, warm: int = 0, parallel: int = PARALLEL) -> dict[str, float]:
@@ -230,7 +219,7 @@ def _with_losses(bench: Bench, peer: Ours, sessions: int, *, warm: int = 0, para
     return figures | {"lost_answers_per_message": (peer.lost_answers() - before) / sessions}
 
 
-def cached_clients(bench: Bench, counts: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)) -> Result:
+def cached_clients(bench: Bench, counts: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)) -> list[Rounds]:
     """Memory and speed by number of cached clients, in one worker with eight lists."""
     results = []
     with bench.lists(), ExitStack() as stack:
@@ -257,16 +246,16 @@ def cached_clients(bench: Bench, counts: tuple[int, ...] = (1_000, 10_000, 100_0
             known = bench.load.filter(peer, min(count, bench.sessions), warm=count)
             results.append(Rounds(f"{count:,} cached clients", [known | grown]))
             print(f"  {results[-1].name}: {known['messages_per_second']:,.0f} messages_per_second", file=sys.stderr, flush=True)
-    return {"results": results}
+    return results
 
 
-def mail_hosts(bench: Bench) -> Result:
+def mail_hosts(bench: Bench) -> list[Rounds]:
     """Sessions per second of a real Sendmail: alone, with filters, with its own look-ups."""
     eight = Lists(zones(LISTS), RBLDNSD)
     with bench.lists() as server, ExitStack() as stack:
         resolver = Resolver(bench.folder / "unbound", [server], hosts=())
         stack.callback(resolver.process.stop)
-        (nothing,) = bench.start(stack, partial(NothingInC, bench.folder, eight))
+        nothing = stack.enter_context(NothingInC(bench.folder))
         ours = stack.enter_context(Ours(bench.folder, eight, workers=2))
         with sendmail_with(
             bench.folder,
@@ -278,10 +267,10 @@ def mail_hosts(bench: Bench) -> Result:
             },
         ) as hosts:
             runs = {name: partial(bench.load.host, port, bench.sessions // 6) for name, port in hosts.items()}
-            return {"results": interleaved(bench.rounds, runs)}
+            return interleaved(bench.rounds, runs)
 
 
-def mail_host_waits(bench: Bench) -> Result:
+def mail_host_waits(bench: Bench) -> list[Rounds]:
     """What a client of a real Sendmail waits for, in all, with lists that take 40 ms and a client that takes 30 ms."""
     with bench.slow_lists("127.0.0.1"), ExitStack() as stack:
         filters: dict[str, tuple[str | None, str]] = {"Sendmail alone": (None, "")}
@@ -293,15 +282,13 @@ def mail_host_waits(bench: Bench) -> Result:
             filters[f"Sendmail, enhdnsbl of {count} lists"] = (None, enhdnsbl(zones(count)))
         filters["Sendmail, enhdnsbl of 8 lists, one dead"] = (None, enhdnsbl((*zones(LISTS - 1), f"dead.{ZONE}")))
         hosts = stack.enter_context(sendmail_with(bench.folder, filters))
-        try:
-            hosts["postscreen, 8 lists"] = stack.enter_context(postscreen(bench.folder, zones(LISTS)))
-        except (StartError, OSError, subprocess.CalledProcessError) as fault:
-            bench.missing["postscreen"] = str(fault)
+        for port in bench.optional(stack, "postscreen", partial(postscreen, bench.folder, zones(LISTS))):
+            hosts["postscreen, 8 lists"] = port
         runs = {name: partial(bench.load.host, port, 5 * PARALLEL, pause_ms=PAUSE_MS) for name, port in hosts.items()}
-        return {"results": interleaved(min(bench.rounds, 3), runs)}
+        return interleaved(min(bench.rounds, 3), runs)
 
 
-PARTS: dict[str, Callable[[Bench], Result]] = {
+PARTS: dict[str, Callable[[Bench], list[Rounds]]] = {
     "throughput": throughput,
     "operation": operation,
     "waits": waits,

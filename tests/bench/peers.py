@@ -71,9 +71,8 @@ class NothingInC(Filter):
 
     name = "do-nothing C"
 
-    def __init__(self, folder: Path, lists: Lists, *, few: bool = False) -> None:
+    def __init__(self, folder: Path, *, few: bool = False) -> None:
         """Start it; it asks nobody."""
-        del lists
         self.name += ", our callbacks" * few
         self.socket = str(folder / f"nothing{few:d}.sock")
         super().__init__(
@@ -90,9 +89,8 @@ class NothingInPython(Filter):
 
     name = "do-nothing pymilter"
 
-    def __init__(self, folder: Path, lists: Lists) -> None:
+    def __init__(self, folder: Path) -> None:
         """Start it; it asks nobody."""
-        del lists
         self.socket = str(folder / "nothing-py.sock")
         super().__init__(
             Process(

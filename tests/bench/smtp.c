@@ -6,30 +6,18 @@
  * FIRST + n % CLIENTS. PAUSE_MS is what a client takes between a reply and its next command. Prints one JSON object:
  * seconds, how many messages were taken, and for how long clients waited for replies, in microseconds.
  */
+#include "crowd.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 static struct sockaddr_in host;
-static long sessions, clients, pause_us, next_session, taken;
-static uint32_t first;
+static long taken;
 static uint32_t *greeting_us, *rcpt_us, *waited_us;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static uint64_t now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
-}
 
 /* Reads one reply, of one line or many; returns its code, or 0 when the host has gone. */
 static int reply(int fd) {
@@ -91,27 +79,6 @@ static void session(long number) {
     close(fd);
 }
 
-static void *run(void *unused) {
-    for (;;) {
-        pthread_mutex_lock(&lock);
-        long number = next_session < sessions ? next_session++ : -1;
-        pthread_mutex_unlock(&lock);
-        if (number < 0) return unused;
-        session(number);
-    }
-}
-
-static int rising(const void *a, const void *b) {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-static void quantiles(const char *name, uint32_t *us) {
-    qsort(us, sessions, sizeof *us, rising);
-    printf(", \"%s\": {\"p50\": %u, \"p90\": %u, \"p99\": %u, \"max\": %u}", name, us[sessions / 2], us[sessions * 9 / 10],
-           us[sessions * 99 / 100], us[sessions - 1]);
-}
-
 int main(int count, char **words) {
     struct in_addr start;
     if (count != 8) { fprintf(stderr, "usage: smtp HOST PORT SESSIONS PARALLEL FIRST CLIENTS PAUSE_MS\n"); return 2; }
@@ -129,12 +96,8 @@ int main(int count, char **words) {
     greeting_us = calloc(sessions, sizeof *greeting_us);
     rcpt_us = calloc(sessions, sizeof *rcpt_us);
     waited_us = calloc(sessions, sizeof *waited_us);
-    pthread_t *threads = calloc(parallel, sizeof *threads);
-    uint64_t begin = now_us();
-    for (long i = 0; i < parallel; i++)
-        if (pthread_create(&threads[i], NULL, run, NULL)) { perror("pthread_create"); return 1; }
-    for (long i = 0; i < parallel; i++) pthread_join(threads[i], NULL);
-    printf("{\"sessions\": %ld, \"seconds\": %.6f, \"taken\": %ld", sessions, (now_us() - begin) / 1e6, taken);
+    double seconds = run_sessions(parallel);
+    printf("{\"sessions\": %ld, \"seconds\": %.6f, \"taken\": %ld", sessions, seconds, taken);
     quantiles("greeting_us", greeting_us);
     quantiles("rcpt_us", rcpt_us);
     quantiles("waited_us", waited_us);

@@ -37,7 +37,7 @@ class House:
     memory: Memory | None
     """None where a deferral forgives nobody."""
     pauses: Pauses
-    add_headers: str = "tagged"
+    add_headers: str
 
 
 class Case:

@@ -163,7 +163,7 @@ class _Sessions:
         # One may have been accepted a moment ago, however long nothing had happened before.
         self._last_change = time.monotonic()
         while self._open or time.monotonic() < self._last_change + QUIET_SECONDS:
-            time.sleep(QUIET_SECONDS / 20)
+            time.sleep(QUIET_SECONDS / 20)  # and no condition, for which every session would have to take a lock
 
     def _negotiate(self, context: Any, options: list[int]) -> int:
         self._offered = tuple(options)

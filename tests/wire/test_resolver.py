@@ -83,6 +83,11 @@ def until(condition):
         time.sleep(0.002)
 
 
+def talk(seconds):
+    """Let the client talk for so long: where time alone is what matters, that it has passed is the condition."""
+    time.sleep(seconds)
+
+
 def readable(inquiry):
     """Tell whether something lies in a socket of the inquiry."""
     poll = select.poll()
@@ -306,7 +311,7 @@ def test_there_is_one_deadline_for_all_lists(dead):
 
 def test_the_deadline_counts_from_the_moment_of_waiting(dead):
     inquiry = begin(resolver(dead, deadline=SHORT))
-    time.sleep(SHORT + 0.1)
+    talk(SHORT + 0.1)
     assert inquiry.pending
     assert inquiry.wait(never) >= SHORT
     assert inquiry.evidence == [TIMEOUT]
@@ -367,7 +372,7 @@ def test_a_list_may_have_less_time_than_the_deadline(start_name_server):
 
 def test_a_lists_own_time_counts_from_when_it_was_asked(dead):
     inquiry = begin(resolver(dead, lists=panel(1, timeout=0.1)))
-    time.sleep(0.15)
+    talk(0.15)
     assert inquiry.wait(never) < SOON
     assert inquiry.evidence == [TIMEOUT]
     inquiry.close()
@@ -386,7 +391,7 @@ def test_latency_is_the_kernels_and_not_the_readers(start_name_server):
     server = start_name_server({"list0.example": listed(), "list1.example": listed(delay=0.2)})
     inquiry = begin(resolver(server, count=2))
     server.wait_for(2)
-    time.sleep(2.0)  # the client talks
+    talk(2.0)
     inquiry.wait(never)
     first, second = inquiry.close()
     assert first.seconds is not None
@@ -545,7 +550,7 @@ def test_each_question_goes_to_its_own_next_nameserver(start_name_server):
 def test_a_client_that_paused_long_is_owed_one_retry_and_not_many(start_name_server, dead):
     other = start_name_server(zones(1, listed(delay=0.05)))
     inquiry = begin(resolver(dead, other, retry=0.2))
-    time.sleep(0.9)
+    talk(0.9)
     inquiry.wait(never)
     assert inquiry.evidence == [Listed((TWO,), 300)]
     inquiry.close()
@@ -1057,7 +1062,7 @@ def test_a_dawdler_does_not_keep_a_list_out(half_dead, monkeypatch):
     disappoint(house, OTHERS[:3])
     dawdler = begin(house, OTHERS[3])
     half_dead.zones["list0.example"] = clear()
-    time.sleep(0.15)
+    talk(0.15)
     trying = begin(house, OTHERS[4])
     until(lambda: trying.gather() or not house.breakers[0].open)
     trying.close()
